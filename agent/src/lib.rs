@@ -1,1 +1,21 @@
-//! x
+//! Captures, stores and answers questions about workflow provenance. The only crate with clocks, files and processes.
+//!
+//! Modules in reading order; upper ones may use lower ones, never the reverse (`cargo xtask tidy` checks):
+//!
+//! layers:
+//! cli > session query > context capture output > store formats > exit_code workflow
+
+pub mod cli;
+
+pub mod query;
+pub mod session;
+
+pub mod capture;
+pub mod context;
+pub mod output;
+
+pub mod formats;
+pub mod store;
+
+pub mod exit_code;
+pub mod workflow;

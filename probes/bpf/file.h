@@ -109,6 +109,16 @@ INLINE int last_reference(__u64 file)
 	return references == 1;
 }
 
+/* What was done until now was done before what comes: the last use needs no stamp of its own then. */
+INLINE void slots_bound(struct task *t, __u64 at)
+{
+	for (int i = 0; i < 2; i++)
+		if (t->slots[i].ticks) {
+			t->slots[i].ticks = 0;
+			t->slots[i].last = at;
+		}
+}
+
 /* Tells a first touch. Without a file or a dentry there is neither path nor state. */
 OUTLINE int touch(struct task *t, struct met *met, __u32 access, __u32 flags, __u64 at)
 {
@@ -140,12 +150,7 @@ OUTLINE int touch(struct task *t, struct met *met, __u32 access, __u32 flags, __
 	if (text > TEXT)
 		text = TEXT;
 	send(r, sizeof(*r) + text);
-	/* What was done before this touch was done before it: the last use needs no stamp of its own then. */
-	for (int i = 0; i < 2; i++)
-		if (t->slots[i].ticks) {
-			t->slots[i].ticks = 0;
-			t->slots[i].last = at;
-		}
+	slots_bound(t, at);
 	return 0;
 }
 

@@ -28,6 +28,7 @@ int BPF_PROG(process_forked, struct task_struct *child, __u64 clone_flags)
 	new->image = process ? next_image() : t->image;
 	if (!process)
 		return 0;
+	slots_bound(t, now()); /* the child may write to the same files: what the parent wrote came before */
 	struct Forked *r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);
 	if (!r) {
 		count(COUNT_DROPPED + KIND_FORKED);

@@ -35,7 +35,8 @@ impl Facts {
     pub fn find() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let status = read("/proc/self/status");
-        let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default().trim().to_string();
+        let field =
+            |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default().trim().to_string();
         let lockdown = read("/sys/kernel/security/lockdown");
         Self {
             release: read("/proc/sys/kernel/osrelease").trim().to_string(),
@@ -54,7 +55,6 @@ impl Facts {
 
     /// Whether BPF programs may be loaded at all.
     pub fn may_load(&self) -> bool {
-        self.capabilities & CAP_SYS_ADMIN != 0
-            || self.capabilities & (CAP_BPF | CAP_PERFMON) == CAP_BPF | CAP_PERFMON
+        self.capabilities & CAP_SYS_ADMIN != 0 || self.capabilities & (CAP_BPF | CAP_PERFMON) == CAP_BPF | CAP_PERFMON
     }
 }

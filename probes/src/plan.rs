@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn every_call_is_in_its_table_once() {
-        let plan = decide(&facts(), 3 << 20, &["read".into(), "process_freed".into()]).expect("because the facts allow it");
+        let plan =
+            decide(&facts(), 3 << 20, &["read".into(), "process_freed".into()]).expect("because the facts allow it");
         assert_eq!(plan.ring_bytes, 4 << 20);
         assert_eq!((plan.at_entry[0], plan.at_entry[1]), (call::NONE, call::WRITE));
         assert_eq!(plan.without, ["process_freed"]);

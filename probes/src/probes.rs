@@ -5,7 +5,9 @@ use std::os::fd::{AsRawFd, FromRawFd};
 use std::time::Duration;
 
 use flowcept_wire::{count, file};
-use libbpf_rs::{Link, Map, MapCore, MapFlags, MapMut, Object, ObjectBuilder, ProgramInput, RingBuffer, RingBufferBuilder};
+use libbpf_rs::{
+    Link, Map, MapCore, MapFlags, MapMut, Object, ObjectBuilder, ProgramInput, RingBuffer, RingBufferBuilder,
+};
 
 use crate::error::Error;
 use crate::plan::Plan;
@@ -52,7 +54,11 @@ impl Probes {
                 map.set_max_entries(plan.ring_bytes).map_err(Error::Load)?;
             }
             if map.name() == ".rodata.settings" {
-                let settings = [&WAKE_BYTES.min(u64::from(plan.ring_bytes) / 4).to_ne_bytes()[..], &plan.at_entry, &plan.at_return];
+                let settings = [
+                    &WAKE_BYTES.min(u64::from(plan.ring_bytes) / 4).to_ne_bytes()[..],
+                    &plan.at_entry,
+                    &plan.at_return,
+                ];
                 let settings = settings.concat();
                 let value = map.initial_value_mut().ok_or(Error::Lacks("the section .rodata.settings"))?;
                 if value.len() != settings.len() {
@@ -95,7 +101,8 @@ impl Probes {
         let key = 0_u32.to_ne_bytes();
         let value = clock.lookup(&key, MapFlags::ANY).map_err(|e| Error::Map("clock", e))?;
         let value = value.ok_or(Error::Lacks("the section .data.clock"))?;
-        let number = |i: usize| value.get(i * 8..i * 8 + 8).map_or(0, |b| u64::from_ne_bytes(b.try_into().unwrap_or_default()));
+        let number =
+            |i: usize| value.get(i * 8..i * 8 + 8).map_or(0, |b| u64::from_ne_bytes(b.try_into().unwrap_or_default()));
         let tick = 1_000_000_000 / ticks_per_second(number(0), number(1));
         let new = [number(0), number(1), tick].map(u64::to_ne_bytes).concat();
         clock.update(&key, &new, MapFlags::ANY).map_err(|e| Error::Map("clock", e))
@@ -134,7 +141,8 @@ impl Probes {
         key[24..28].copy_from_slice(&access.to_ne_bytes());
         let value = self.map("sums")?.lookup_and_delete(&key).map_err(|e| Error::Map("sums", e))?;
         Ok(value.map(|v| {
-            let number = |i: usize| v.get(i * 8..i * 8 + 8).map_or(0, |b| u64::from_ne_bytes(b.try_into().unwrap_or_default()));
+            let number =
+                |i: usize| v.get(i * 8..i * 8 + 8).map_or(0, |b| u64::from_ne_bytes(b.try_into().unwrap_or_default()));
             Sum { bytes: number(0), calls: number(1), first: number(2), last: number(3), open_file: number(4) }
         }))
     }
@@ -145,7 +153,11 @@ impl Probes {
         let mut sums = Counters::default();
         for (i, sum) in (0_u32..).zip(sums.iter_mut()) {
             let cpus = map.lookup_percpu(&i.to_ne_bytes(), MapFlags::ANY).map_err(|e| Error::Map("counters", e))?;
-            *sum = cpus.iter().flatten().map(|v| v.get(..8).map_or(0, |b| u64::from_ne_bytes(b.try_into().unwrap_or_default()))).sum();
+            *sum = cpus
+                .iter()
+                .flatten()
+                .map(|v| v.get(..8).map_or(0, |b| u64::from_ne_bytes(b.try_into().unwrap_or_default())))
+                .sum();
         }
         Ok(sums)
     }

@@ -1,1 +1,5 @@
-//! x
+//! Runs real programs under the real binary and compares what was captured with what others saw. It knows no kernel.
+
+pub mod host;
+pub mod oracle;
+pub mod run;

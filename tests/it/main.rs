@@ -1,2 +1,7 @@
-//! x
-fn main(){}
+//! Real programs under the real binary, by feature.
+
+mod files;
+mod identity;
+mod loss;
+mod oracle;
+mod run;

@@ -56,7 +56,9 @@ fn constants(root: &Path) -> Result<Vec<(String, String)>> {
                 out.push((format!("{}_{name}", module.to_uppercase()), value.to_string()));
             }
             let variant = line.strip_prefix("    ").and_then(|l| l.strip_suffix(',')?.split_once(" = "));
-            if let Some((name, value)) = variant.filter(|(n, _)| module == "header" && n.chars().all(char::is_alphabetic)) {
+            if let Some((name, value)) =
+                variant.filter(|(n, _)| module == "header" && n.chars().all(char::is_alphabetic))
+            {
                 out.push((format!("KIND{}", screaming(name)), value.to_string()));
             }
         }

@@ -18,7 +18,5 @@ pub mod lineage;
 mod pipes;
 mod versions;
 
-pub mod walk;
-
 #[cfg(test)]
 mod tests;

@@ -43,6 +43,17 @@ pub struct Use {
     pub possible: bool,
 }
 
+/// The activity read back what it had written itself: no use, for nothing came from elsewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reread {
+    /// Who.
+    pub activity: ActivityNo,
+    /// What.
+    pub entity: EntityNo,
+    /// The name at the first read.
+    pub path: Arc<str>,
+}
+
 /// `wasGeneratedBy(entity, activity)`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Generation {

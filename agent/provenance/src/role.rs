@@ -103,17 +103,28 @@ pub(crate) fn of_generation(path: &str, kind: FileKind, filesystem: FilesystemId
 
 fn is_library(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    let in_system = ["/usr/lib", "/lib/", "/lib64/", "/usr/local/lib/", "/usr/libexec/", "/usr/include/", "/usr/local/include/"]
-        .iter()
-        .any(|p| path.starts_with(p));
+    let in_system =
+        ["/usr/lib", "/lib/", "/lib64/", "/usr/local/lib/", "/usr/libexec/", "/usr/include/", "/usr/local/include/"]
+            .iter()
+            .any(|p| path.starts_with(p));
     let shared = name.ends_with(".so") || name.contains(".so.");
     let module = ["/site-packages/", "/dist-packages/", "/node_modules/", "/lib/python", "/perl5/", "/gems/"]
         .iter()
         .any(|p| path.contains(p));
-    let shipped = ["/usr/share/perl", "/usr/share/gcc", "/usr/share/git-core/", "/usr/share/python", "/usr/share/java/", "/usr/share/awk"]
-        .iter()
-        .any(|p| path.starts_with(p));
-    in_system && !is_configuration(path) && !name.ends_with(".cache") || shared || module && !path.contains("/__pycache__/") || shipped
+    let shipped = [
+        "/usr/share/perl",
+        "/usr/share/gcc",
+        "/usr/share/git-core/",
+        "/usr/share/python",
+        "/usr/share/java/",
+        "/usr/share/awk",
+    ]
+    .iter()
+    .any(|p| path.starts_with(p));
+    in_system && !is_configuration(path) && !name.ends_with(".cache")
+        || shared
+        || module && !path.contains("/__pycache__/")
+        || shipped
 }
 
 fn is_cache(path: &str) -> bool {

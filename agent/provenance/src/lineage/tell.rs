@@ -1,0 +1,748 @@
+//! From gathered facts to provenance. Every step is a rule of SEMANTICS.md.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::images::{Images, name_of};
+use super::{Lineage, Provenance, Seen};
+use crate::activity::{Activity, ActivityNo, Subtype};
+use crate::entity::{Entity, EntityNo, Name, Origin};
+use crate::identity::{FileKey, ImageNo};
+use crate::observation::{Access, FileKind, Mechanism, Naming};
+use crate::pipes;
+use crate::quantity::{BootNs, ByteCount};
+use crate::relation::{Gap, Generation, Informed, Manner, Move, Reread, Use, Via};
+use crate::role::{self, Circumstances, Role};
+use crate::versions::{self, Point, What};
+
+impl Lineage {
+    /// Relates all that is known.
+    pub fn tell(&self) -> Provenance {
+        let tasks = Tasks::of(self);
+        let mut told = Provenance { books: self.counted, ..Provenance::default() };
+        tasks.activities(self, &mut told);
+        let mut files = Files::default();
+        self.tell_files(&tasks, &mut told, &mut files);
+        self.tell_pipes(&tasks, &mut told);
+        self.tell_forks(&tasks, &mut told);
+        self.tell_names(&tasks, &mut told, &mut files);
+        mark_temporary(&mut told);
+        self.tell_gaps(&mut told);
+        told
+    }
+}
+
+/// Which images are tasks, and to which task the others belong.
+struct Tasks {
+    /// By index of the image: the image whose task it is part of.
+    part_of: Vec<usize>,
+    /// By index of the image.
+    number: Vec<Option<ActivityNo>>,
+    /// By index of the image: its name and its script.
+    names: Vec<Option<(Arc<str>, Option<String>)>>,
+}
+
+impl Tasks {
+    fn of(lineage: &Lineage) -> Self {
+        let images = &lineage.images;
+        let count = images.list.len();
+        let mut moves_bytes = vec![false; count];
+        let mut writes = vec![false; count];
+        let mut uses_data = vec![false; count];
+        let own_pipes = own_pipes(lineage);
+        let mut read: FxHashMap<usize, FxHashSet<&str>> = FxHashMap::default();
+        for seen in &lineage.seen {
+            let Some(index) = images.index(seen.image) else { continue };
+            if seen.access == Access::Read
+                && images.list[index].exec.as_ref().is_some_and(|e| super::images::is_interpreter(&e.executable_path))
+                && let Some(path) = &seen.path
+            {
+                read.entry(index).or_default().insert(path);
+            }
+            let own = seen.kind == FileKind::Pipe && own_pipes.contains(&seen.file);
+            if seen.bytes.0 > 0 && seen.kind != FileKind::Device && !own {
+                moves_bytes[index] = true;
+            }
+            match (seen.access, seen.kind) {
+                (Access::Write | Access::MapWrite, FileKind::Regular) => writes[index] = true,
+                (Access::Write, FileKind::Pipe) => writes[index] |= seen.bytes.0 > 0 && !own,
+                (Access::Read | Access::Map, FileKind::Regular) => {
+                    uses_data[index] |= role_of(seen, Manner::Read, None) == Role::Data;
+                }
+                _ => {}
+            }
+        }
+        for named in &lineage.named {
+            if let Some(index) = images.index(named.image) {
+                writes[index] = true;
+            }
+        }
+        let names: Vec<_> = images
+            .list
+            .iter()
+            .enumerate()
+            .map(|(i, image)| {
+                let exec = image.exec.as_ref()?;
+                Some(name_of(exec, |path| read.get(&i).is_some_and(|r| r.contains(path))))
+            })
+            .collect();
+        let is_task = |i: usize| {
+            let image = &images.list[i];
+            match (image.successor, &image.exec) {
+                (None, _) => true,
+                (Some(_), None) if image.parent.is_none() => false,
+                (Some(_), None) => moves_bytes[i] || image.forks,
+                (Some(_), Some(_)) => {
+                    let script = names[i].as_ref().is_some_and(|n| n.1.is_some());
+                    image.forks || writes[i] || uses_data[i] || script
+                }
+            }
+        };
+        // Later images first: what an image is folded into begins after it.
+        let mut part_of: Vec<usize> = (0..count).collect();
+        for i in (0..count).rev() {
+            if !is_task(i)
+                && let Some(next) = images.list[i].successor.and_then(|s| images.index(s))
+            {
+                part_of[i] = part_of[next];
+            }
+        }
+        let mut number = vec![None; count];
+        let mut next = 0;
+        for i in 0..count {
+            if part_of[i] == i {
+                number[i] = Some(ActivityNo(next));
+                next += 1;
+            }
+        }
+        Self { part_of, number, names }
+    }
+
+    /// The task that an image is part of.
+    fn of_image(&self, images: &Images, no: ImageNo) -> Option<ActivityNo> {
+        images.index(no).and_then(|i| self.number[self.part_of[i]])
+    }
+
+    /// The task that a fork's redirections belong to: the image that it becomes.
+    fn of_redirection(&self, images: &Images, no: ImageNo) -> Option<ActivityNo> {
+        let image = images.get(no)?;
+        match (&image.exec, image.successor) {
+            (None, Some(next)) => self.of_redirection(images, next),
+            _ => self.of_image(images, no),
+        }
+    }
+
+    fn activities(&self, lineage: &Lineage, told: &mut Provenance) {
+        let images = &lineage.images;
+        for (i, image) in images.list.iter().enumerate() {
+            if self.number[i].is_none() {
+                continue;
+            }
+            let exec = images.program_of(image.no);
+            let mut through = Vec::new();
+            let mut started = image.started;
+            let mut previous = image.previous.and_then(|p| images.index(p));
+            let mut before = None;
+            while let Some(p) = previous {
+                if self.part_of[p] != i {
+                    before = self.number[self.part_of[p]];
+                    break;
+                }
+                if let Some((name, _)) = &self.names[p] {
+                    through.insert(0, name.clone());
+                }
+                started = started.min(images.list[p].started);
+                previous = images.list[p].previous.and_then(|p| images.index(p));
+            }
+            let subtype = if image.exec.is_some() { Subtype::Process } else { Subtype::Fork };
+            let name = match (&self.names[i], exec) {
+                (Some((name, _)), _) => name.clone(),
+                (None, Some(exec)) => {
+                    let of = images.index(exec.image).and_then(|o| self.names[o].clone());
+                    of.map_or_else(|| Arc::from(super::images::base_name(&exec.executable_path)), |n| n.0)
+                }
+                (None, None) => Arc::from("?"),
+            };
+            told.activities.push(Activity {
+                image: image.no,
+                process: image.process,
+                name,
+                subtype,
+                parent: image.parent.and_then(|p| self.of_image(images, p)),
+                previous: before,
+                pid: image.pid,
+                started: if image.exec.is_some() && before.is_none() { started } else { image.started },
+                ended: image.ended,
+                outcome: image.outcome,
+                executable: exec.map_or_else(|| Arc::from(""), |e| e.executable_path.clone()),
+                arguments: exec.map_or_else(Vec::new, |e| e.arguments.clone()),
+                arguments_cut: exec.map_or(0, |e| e.arguments_cut),
+                through,
+                directory: exec.map_or_else(|| Arc::from(""), |e| e.directory.clone()),
+                environment: exec.map_or_else(Vec::new, |e| e.environment.clone()),
+                credentials: exec.map(|e| e.credentials.clone()).unwrap_or_default(),
+                cost: image.cost(),
+                read: ByteCount(0),
+                written: ByteCount(0),
+                failed_execs: image.failed_execs.clone(),
+                unseen: image.unseen.clone(),
+                unlinked: 0,
+                directories_made: 0,
+            });
+        }
+        told.root = (!told.activities.is_empty()).then_some(ActivityNo(0));
+        for seen in &lineage.seen {
+            if let Some(activity) = self.of_image(images, seen.image).map(|a| &mut told.activities[a.0 as usize]) {
+                match seen.access {
+                    Access::Read => activity.read.0 += seen.bytes.0,
+                    Access::Write => activity.written.0 += seen.bytes.0,
+                    Access::Map | Access::MapWrite => {}
+                }
+            }
+        }
+        for named in &lineage.named {
+            if let Some(activity) = self.of_image(images, named.image).map(|a| &mut told.activities[a.0 as usize]) {
+                match named.naming {
+                    Naming::Unlink => activity.unlinked += 1,
+                    Naming::MakeDirectory => activity.directories_made += 1,
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// Pipes that only one process has: a here-document that a shell writes before it execs its reader.
+fn own_pipes(lineage: &Lineage) -> FxHashSet<FileKey> {
+    let mut owner: FxHashMap<FileKey, Option<ImageNo>> = FxHashMap::default();
+    let mut written = FxHashSet::default();
+    for seen in lineage.seen.iter().filter(|s| s.kind == FileKind::Pipe) {
+        let process = lineage.images.process_of(seen.image);
+        owner.entry(seen.file).and_modify(|o| *o = o.filter(|o| *o == process)).or_insert(Some(process));
+        if seen.access == Access::Write {
+            written.insert(seen.file);
+        }
+    }
+    // Read only: its writer is not traced. Written only: its reader is not, unless the writer itself is to read it.
+    let mut read: FxHashSet<FileKey> = FxHashSet::default();
+    read.extend(lineage.seen.iter().filter(|s| s.access == Access::Read).map(|s| s.file));
+    owner.into_iter().filter(|(f, o)| o.is_some() && written.contains(f) && read.contains(f)).map(|(f, _)| f).collect()
+}
+
+fn role_of(seen: &Seen, manner: Manner, script: Option<&str>) -> Role {
+    let path = seen.path.as_deref().unwrap_or("");
+    role::of_use(&Circumstances {
+        path,
+        kind: seen.kind,
+        filesystem: seen.file.filesystem,
+        manner,
+        executable: seen.executable,
+        script: script.is_some_and(|s| s == path),
+    })
+}
+
+/// Entities by file, in the order of their versions.
+#[derive(Default)]
+struct Files {
+    versions: FxHashMap<FileKey, Vec<EntityNo>>,
+}
+
+impl Files {
+    /// The version that was current then.
+    fn at(&self, told: &Provenance, file: FileKey, at: BootNs) -> Option<EntityNo> {
+        let versions = self.versions.get(&file)?;
+        versions.iter().rev().find(|v| told.entity(**v).begun <= at).or(versions.first()).copied()
+    }
+}
+
+/// A seen access and the task that it counts for.
+struct Owned<'a> {
+    seen: &'a Seen,
+    who: ActivityNo,
+    /// A creation or truncation that came to it from the one who opened the file, and when.
+    passed: Option<(BootNs, bool)>,
+    /// Its own creation or truncation went to another.
+    gone: bool,
+}
+
+impl Lineage {
+    fn tell_files(&self, tasks: &Tasks, told: &mut Provenance, files: &mut Files) {
+        let images = &self.images;
+        let mut order: Vec<FileKey> = Vec::new();
+        let mut by_file: FxHashMap<FileKey, Vec<Owned<'_>>> = FxHashMap::default();
+        let mut executed: FxHashMap<FileKey, Vec<(usize, ActivityNo)>> = FxHashMap::default();
+        for seen in self.seen.iter().filter(|s| s.kind != FileKind::Pipe) {
+            let only_opened = (seen.created || seen.truncated) && seen.moved.is_none();
+            let who =
+                if only_opened { tasks.of_redirection(images, seen.image) } else { tasks.of_image(images, seen.image) };
+            let Some(who) = who else { continue };
+            let list = by_file.entry(seen.file).or_default();
+            if list.is_empty() {
+                order.push(seen.file);
+            }
+            list.push(Owned { seen, who, passed: None, gone: false });
+        }
+        for (i, image) in images.list.iter().enumerate() {
+            if let (Some(exec), Some(who)) = (&image.exec, tasks.of_image(images, image.no)) {
+                if !by_file.contains_key(&exec.executable) && !executed.contains_key(&exec.executable) {
+                    order.push(exec.executable);
+                }
+                executed.entry(exec.executable).or_default().push((i, who));
+            }
+        }
+        for file in order {
+            let mut owned = by_file.remove(&file).unwrap_or_default();
+            let executed = executed.remove(&file).unwrap_or_default();
+            pass_creations(&mut owned);
+            self.tell_file(tasks, told, files, file, &owned, &executed);
+        }
+    }
+
+    fn tell_file(
+        &self,
+        tasks: &Tasks,
+        told: &mut Provenance,
+        files: &mut Files,
+        file: FileKey,
+        owned: &[Owned<'_>],
+        executed: &[(usize, ActivityNo)],
+    ) {
+        let mut points = Vec::new();
+        for (access, o) in owned.iter().enumerate() {
+            let mut point = |at, what| points.push(Point { at, who: o.who, access, what });
+            if let Some((at, created)) = o.passed {
+                point(at, if created { What::Created } else { What::Truncated });
+            } else if (o.seen.created || o.seen.truncated) && !o.gone {
+                point(o.seen.begun, if o.seen.created { What::Created } else { What::Truncated });
+            }
+            match (o.seen.access, o.seen.moved) {
+                (Access::Read | Access::Map, _) => point(o.seen.begun, What::Read),
+                (Access::Write, Some((first, last))) if o.seen.kind == FileKind::Regular => {
+                    point(first, What::Wrote);
+                    point(last, What::Wrote);
+                }
+                (Access::Write, _) => {}
+                (Access::MapWrite, _) => {
+                    point(o.seen.begun, What::Read);
+                    if self.changed_through_mapping(o.seen) != Some(false) {
+                        point(BootNs(o.seen.begun.0 + 1), What::Wrote);
+                    }
+                }
+            }
+        }
+        let base = owned.len();
+        for (n, (image, who)) in executed.iter().enumerate() {
+            let at = self.images.list[*image].started;
+            points.push(Point { at, who: *who, access: base + n, what: What::Read });
+        }
+        let swept = versions::tell(points);
+        let first = told.entities.len();
+        let number = |v: usize| EntityNo((first + v) as u32);
+        for (v, version) in swept.versions.iter().enumerate() {
+            told.entities.push(Entity {
+                file,
+                kind: owned.first().map_or(FileKind::Regular, |o| o.seen.kind),
+                version: v as u32,
+                origin: version.origin,
+                begun: version.begun,
+                revision_of: version.revision_of.map(number),
+                names: Vec::new(),
+                state: Default::default(),
+                first_state: Default::default(),
+                invalidated: None,
+                nameless: false,
+            });
+            files.versions.entry(file).or_default().push(number(v));
+        }
+        let mut used: FxHashMap<(ActivityNo, usize), usize> = FxHashMap::default();
+        let mut generated: FxHashMap<(ActivityNo, usize), usize> = FxHashMap::default();
+        let mut reads = swept.reads.clone();
+        // One who goes on reading while others write has read their versions too.
+        for (access, o) in owned.iter().enumerate().filter(|(_, o)| o.seen.access == Access::Read) {
+            let Some((from, to)) = o.seen.moved else { continue };
+            for (v, version) in swept.versions.iter().enumerate() {
+                if version.begun > from && version.begun <= to && version.writer != Some(o.who) {
+                    reads.push((access, v));
+                }
+            }
+        }
+        for (access, v, manner) in reads
+            .iter()
+            .map(|(a, v)| (*a, *v, None))
+            .chain(swept.revised.iter().map(|(a, v)| (*a, *v, Some(Manner::Revised))))
+        {
+            let (who, path, state, role, manner, moved, bytes, uncertain) = match owned.get(access) {
+                Some(o) => {
+                    let script = self.script_of(tasks, told, o.who);
+                    let natural = if o.seen.access == Access::Read { Manner::Read } else { Manner::Mapped };
+                    let manner = manner.unwrap_or(natural);
+                    let role = match manner {
+                        Manner::Revised => Role::Data,
+                        _ => role_of(o.seen, manner, script.as_deref()),
+                    };
+                    let moved = o.seen.moved.unwrap_or((o.seen.begun, o.seen.begun));
+                    let bytes = if manner == Manner::Revised { ByteCount(0) } else { o.seen.bytes };
+                    (o.who, o.seen.path.clone(), o.seen.first_state, role, manner, moved, bytes, o.seen.uncertain)
+                }
+                None => {
+                    let (image, who) = executed[access - base];
+                    let image = &self.images.list[image];
+                    let Some(exec) = &image.exec else { continue };
+                    let at = (image.started, image.started);
+                    (
+                        who,
+                        Some(exec.executable_path.clone()),
+                        exec.state,
+                        Role::Program,
+                        Manner::Executed,
+                        at,
+                        ByteCount(0),
+                        false,
+                    )
+                }
+            };
+            let path = path.unwrap_or_else(|| Arc::from(file.to_string()));
+            let entity = number(v);
+            let e = &mut told.entities[entity.0 as usize];
+            meet(e, &path, moved.0, state);
+            match used.get(&(who, v)).map(|i| &mut told.used[*i]) {
+                Some(u) => {
+                    u.first = u.first.min(moved.0);
+                    u.last = u.last.max(moved.1);
+                    u.bytes.0 += bytes.0;
+                    u.possible &= uncertain;
+                    u.manner = u.manner.max(manner);
+                    if rank(role) < rank(u.role) {
+                        u.role = role;
+                    }
+                }
+                None => {
+                    used.insert((who, v), told.used.len());
+                    let (first, last) = moved;
+                    told.used.push(Use {
+                        activity: who,
+                        entity,
+                        role,
+                        manner,
+                        path,
+                        first,
+                        last,
+                        bytes,
+                        possible: uncertain,
+                    });
+                }
+            }
+        }
+        for (access, v) in &swept.rereads {
+            if let Some(o) = owned.get(*access) {
+                let path = o.seen.path.clone().unwrap_or_else(|| Arc::from(file.to_string()));
+                told.reread.push(Reread { activity: o.who, entity: number(*v), path });
+            }
+        }
+        for (access, v) in &swept.writes {
+            let Some(o) = owned.get(*access) else { continue };
+            let path = o.seen.path.clone().unwrap_or_else(|| Arc::from(file.to_string()));
+            let entity = number(*v);
+            let version = &swept.versions[*v];
+            let e = &mut told.entities[entity.0 as usize];
+            meet(e, &path, version.begun, o.seen.first_state);
+            e.state = o.seen.last_state;
+            e.nameless |= o.seen.nameless;
+            let last = o.seen.moved.map_or(version.begun, |m| m.1).max(version.begun);
+            let possible =
+                o.seen.uncertain || o.seen.access == Access::MapWrite && self.changed_through_mapping(o.seen).is_none();
+            match generated.get(&(o.who, *v)).map(|i| &mut told.generated[*i]) {
+                Some(g) => {
+                    g.last = g.last.max(last);
+                    g.bytes.0 += o.seen.bytes.0;
+                    g.possible &= possible;
+                }
+                None => {
+                    generated.insert((o.who, *v), told.generated.len());
+                    told.generated.push(Generation {
+                        activity: o.who,
+                        entity,
+                        role: role::of_generation(&path, o.seen.kind, file.filesystem),
+                        path,
+                        first: version.begun,
+                        last,
+                        bytes: o.seen.bytes,
+                        possible,
+                    });
+                }
+            }
+        }
+    }
+
+    /// The script that gave the activity its name.
+    fn script_of(&self, tasks: &Tasks, told: &Provenance, who: ActivityNo) -> Option<String> {
+        let index = self.images.index(told.activity(who).image)?;
+        tasks.names[index].as_ref().and_then(|n| n.1.clone())
+    }
+
+    /// Whether a shared mapping changed its file; none where the filesystem does not tell.
+    fn changed_through_mapping(&self, seen: &Seen) -> Option<bool> {
+        let settled = self.settled.iter().find(|s| s.image == seen.image && s.file == seen.file)?;
+        if settled.untold {
+            return None;
+        }
+        let state = settled.state?;
+        Some(state.mtime != seen.first_state.mtime)
+    }
+
+    fn tell_pipes(&self, tasks: &Tasks, told: &mut Provenance) {
+        type Ends = (Vec<pipes::End>, Vec<pipes::End>, Option<Arc<str>>);
+        let own = own_pipes(self);
+        let mut order = Vec::new();
+        let mut by_pipe: FxHashMap<FileKey, Ends> = FxHashMap::default();
+        for seen in self.seen.iter().filter(|s| s.kind == FileKind::Pipe && !own.contains(&s.file)) {
+            let Some(who) = tasks.of_image(&self.images, seen.image) else { continue };
+            let ends = by_pipe.entry(seen.file).or_insert_with(|| {
+                order.push(seen.file);
+                (Vec::new(), Vec::new(), seen.path.clone())
+            });
+            let (first, last) = seen.moved.unwrap_or((seen.begun, seen.begun));
+            let list = if seen.access == Access::Write { &mut ends.0 } else { &mut ends.1 };
+            match list.iter_mut().find(|e| e.who == who) {
+                Some(end) => {
+                    end.first = end.first.min(first);
+                    end.last = end.last.max(last);
+                    end.bytes.0 += seen.bytes.0;
+                }
+                None => list.push(pipes::End { who, first, last, bytes: seen.bytes }),
+            }
+        }
+        for pipe in order {
+            let Some((writers, readers, path)) = by_pipe.remove(&pipe) else { continue };
+            let via = if path.is_some() { Via::Fifo } else { Via::Pipe };
+            let piped = pipes::tell(&writers, &readers, via);
+            told.informed.extend(piped.informed);
+            for who in piped.from_outside {
+                told.gaps.push(Gap {
+                    kind: "untraced_writer".into(),
+                    activity: Some(who),
+                    count: 1,
+                    why: "read bytes from a pipe whose writer was not traced".into(),
+                });
+            }
+        }
+    }
+
+    /// Fork copies memory: an image that was forked and did not exec knows what its parent had used before.
+    fn tell_forks(&self, tasks: &Tasks, told: &mut Provenance) {
+        for image in self.images.list.iter().filter(|i| i.exec.is_none()) {
+            let (Some(index), Some(parent)) = (self.images.index(image.no), image.parent) else { continue };
+            let (Some(who), Some(parent)) = (tasks.number[index], tasks.of_image(&self.images, parent)) else {
+                continue;
+            };
+            let at = (image.started, image.started);
+            told.informed.push(Informed {
+                informed: who,
+                informant: parent,
+                via: if image.shares_memory { Via::Memory } else { Via::Fork },
+                sent: at,
+                received: at,
+                bytes: ByteCount(0),
+                possible: image.shares_memory,
+            });
+        }
+    }
+
+    /// Names: rename and link generate nothing, they give an existing entity a name.
+    fn tell_names(&self, tasks: &Tasks, told: &mut Provenance, files: &mut Files) {
+        let mut extra: FxHashMap<FileKey, i64> = FxHashMap::default();
+        for named in &self.named {
+            let (Some(who), Some(file)) = (tasks.of_image(&self.images, named.image), named.file) else { continue };
+            if named.directory {
+                continue;
+            }
+            let gone = |told: &mut Provenance,
+                        files: &Files,
+                        extra: &mut FxHashMap<FileKey, i64>,
+                        file: FileKey,
+                        links: u32| {
+                let others = extra.entry(file).or_default();
+                if *others > 0 {
+                    *others -= 1;
+                } else if links <= 1
+                    && let Some(entity) = files.at(told, file, named.at)
+                {
+                    told.entities[entity.0 as usize].invalidated = Some((who, named.at));
+                }
+            };
+            match named.naming {
+                Naming::Unlink => {
+                    let links = if extra.get(&file).is_some_and(|n| *n > 0) { 2 } else { named.state.links };
+                    gone(told, files, &mut extra, file, links);
+                }
+                Naming::Rename | Naming::Exchange | Naming::Link => {
+                    let Some(new_path) = &named.new_path else { continue };
+                    let linked = named.naming == Naming::Link;
+                    if linked {
+                        *extra.entry(file).or_default() += 1;
+                    }
+                    if named.naming == Naming::Rename
+                        && let Some(replaced) = named.replaced.filter(|r| *r != file)
+                    {
+                        gone(told, files, &mut extra, replaced, 1);
+                    }
+                    give_name(told, files, who, named, file, &named.old_path, new_path, linked);
+                    if let (Naming::Exchange, Some(other)) = (named.naming, named.replaced) {
+                        give_name(told, files, who, named, other, new_path, &named.old_path, false);
+                    }
+                }
+                Naming::Symlink | Naming::MakeDirectory | Naming::RemoveDirectory => {}
+            }
+        }
+    }
+
+    fn tell_gaps(&self, told: &mut Provenance) {
+        let mut gap = |kind: &str, activity, count, why: &str| {
+            told.gaps.push(Gap { kind: kind.into(), activity, count, why: why.into() });
+        };
+        for (no, activity) in told.activities.iter().enumerate() {
+            for mechanism in &activity.unseen {
+                let (kind, why) = explain(*mechanism);
+                gap(kind, Some(ActivityNo(no as u32)), 1, why);
+            }
+        }
+        for lost in &self.lost {
+            gap(&format!("lost:{}", lost.source), None, lost.count, &lost.cause);
+        }
+        if let Some(left) = &self.left {
+            gap("cut", None, 1, &left.why);
+        }
+        let books = &self.counted;
+        if books.forked > books.ended + books.living {
+            gap("processes", None, books.forked - books.ended - books.living, "forked, and their end was not seen");
+        }
+        if books.written > books.decoded {
+            gap("records", None, books.written - books.decoded, "written by the kernel and not decoded");
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one naming, told for one of its two files")]
+fn give_name(
+    told: &mut Provenance,
+    files: &mut Files,
+    who: ActivityNo,
+    named: &crate::observation::Named,
+    file: FileKey,
+    old_path: &Arc<str>,
+    new_path: &Arc<str>,
+    linked: bool,
+) {
+    let entity = files.at(told, file, named.at).unwrap_or_else(|| {
+        let entity = EntityNo(told.entities.len() as u32);
+        told.entities.push(Entity {
+            file,
+            kind: FileKind::Regular,
+            version: 0,
+            origin: Origin::Found,
+            begun: named.at,
+            revision_of: None,
+            names: vec![Name { path: old_path.clone(), at: named.at, by: None }],
+            state: named.state,
+            first_state: named.state,
+            invalidated: None,
+            nameless: false,
+        });
+        files.versions.insert(file, vec![entity]);
+        entity
+    });
+    let e = &mut told.entities[entity.0 as usize];
+    e.nameless = false;
+    e.names.push(Name { path: new_path.clone(), at: named.at, by: Some(who) });
+    e.names.sort_by_key(|n| n.at);
+    let (old_path, new_path) = (old_path.clone(), new_path.clone());
+    told.moved.push(Move { activity: who, entity, at: named.at, old_path, new_path, linked, inferred: named.inferred });
+}
+
+/// A creation or truncation that wrote no byte passes to the first writer of that open file: shells open outputs for the
+/// programs that they start.
+fn pass_creations(owned: &mut [Owned<'_>]) {
+    for i in 0..owned.len() {
+        let opener = owned[i].seen;
+        if !(opener.created || opener.truncated) || opener.open_file == 0 {
+            continue;
+        }
+        let wrote = |s: &Seen| s.moved.filter(|_| s.access == Access::Write && s.bytes.0 > 0).map(|m| m.0);
+        let own = wrote(opener);
+        let first = owned
+            .iter()
+            .enumerate()
+            .filter(|(j, o)| *j != i && o.seen.open_file == opener.open_file)
+            .filter_map(|(j, o)| wrote(o.seen).map(|at| (at, j)))
+            .filter(|(at, _)| *at >= opener.begun && opener.closed.is_none_or(|c| c > *at))
+            .min();
+        if let Some((at, j)) = first
+            && own.is_none_or(|own| own > at)
+        {
+            owned[j].passed = Some((opener.begun, opener.created));
+            owned[i].gone = true;
+        }
+    }
+}
+
+/// The strongest of two roles that one use has: an executable is also read, a library's header too.
+fn rank(role: Role) -> u8 {
+    match role {
+        Role::Program => 0,
+        Role::Library => 1,
+        Role::Device | Role::KernelFile => 2,
+        Role::Cache => 3,
+        Role::Configuration => 4,
+        Role::Data | Role::Temporary => 5,
+    }
+}
+
+fn meet(entity: &mut Entity, path: &Arc<str>, at: BootNs, state: crate::observation::FileState) {
+    if entity.names.is_empty() {
+        entity.names.push(Name { path: path.clone(), at, by: None });
+        entity.first_state = state;
+        entity.state = state;
+    }
+}
+
+/// Born and gone within the workflow.
+fn mark_temporary(told: &mut Provenance) {
+    let mut made = vec![false; told.entities.len()];
+    for g in &told.generated {
+        made[g.entity.0 as usize] = true;
+    }
+    // All versions of a file go with its last name.
+    let mut gone: FxHashSet<FileKey> = FxHashSet::default();
+    let mut last: FxHashMap<FileKey, usize> = FxHashMap::default();
+    for (i, e) in told.entities.iter().enumerate() {
+        last.insert(e.file, i);
+    }
+    for i in last.values() {
+        if !told.entities[*i].exists() {
+            gone.insert(told.entities[*i].file);
+        }
+    }
+    let temporary = |e: EntityNo| made[e.0 as usize] && gone.contains(&told.entities[e.0 as usize].file);
+    for u in told.used.iter_mut().filter(|u| u.role == Role::Data && temporary(u.entity)) {
+        u.role = Role::Temporary;
+    }
+    for g in told.generated.iter_mut().filter(|g| g.role == Role::Data && temporary(g.entity)) {
+        g.role = Role::Temporary;
+    }
+}
+
+fn explain(mechanism: Mechanism) -> (&'static str, &'static str) {
+    match mechanism {
+        Mechanism::IoUring => ("io_uring", "what went through io_uring(7) was not seen"),
+        Mechanism::LinuxAio => ("libaio", "what went through io_submit(2) was not seen"),
+        Mechanism::Socket => ("socket", "bytes went through sockets, which are not followed"),
+        Mechanism::SystemVSharedMemory => ("sysv_shared_memory", "memory shared by shmat(2) is not followed"),
+        Mechanism::MessageQueue => ("message_queue", "message queues are not followed"),
+        Mechanism::ProcessVm => ("process_vm", "memory of another process was read or written"),
+        Mechanism::Compat => ("compat", "a 32-bit program's calls were not seen"),
+        Mechanism::SharedMemory => ("shared_memory", "anonymous memory was mapped shared"),
+        Mechanism::Deduplication => ("deduplication", "FIDEDUPERANGE is not followed"),
+        Mechanism::TruncateByName => ("truncate_by_name", "the file behind a truncated name was not found"),
+    }
+}

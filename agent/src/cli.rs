@@ -1,0 +1,282 @@
+//! The command line: every flag and variable once. It answers nothing itself.
+
+mod doctor;
+mod run;
+mod show;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::json;
+
+use crate::output::tree;
+use crate::query::{Library, Question};
+use crate::store::Store;
+use crate::{exit_code, formats};
+
+/// Zero-code workflow provenance: what ran, with which inputs and parameters, and what it produced.
+#[derive(Debug, Parser)]
+#[command(name = "flowcept", version, after_help = exit_codes())]
+pub struct Cli {
+    /// Folder with the logs and their index [default: $XDG_STATE_HOME/flowcept or ~/.local/state/flowcept]
+    #[arg(long, global = true, value_name = "FOLDER", env = "FLOWCEPT_STORE", hide_env_values = true)]
+    store: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Trace one command and all that it starts
+    #[command(
+        after_help = "Examples:\n  sudo flowcept run --user \"$USER\" -- make -j2\n  flowcept run --name train --param lr=0.1 -- python3 train.py\n  flowcept run -o run.jsonl -- ./pipeline.sh\n\nThe exit code is the command's. Under sudo the command runs as root; --user runs it as somebody else and keeps\nits outputs theirs."
+    )]
+    Run(RunArgs),
+    /// List workflows, newest first
+    #[command(after_help = "Example:\n  flowcept workflows --json | jq -r '.[0].workflow_id'")]
+    Workflows {
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a workflow: its tasks as a tree, their files by role, what was not seen
+    #[command(after_help = "Examples:\n  flowcept show last\n  flowcept show last --failed")]
+    Show {
+        /// An id, the beginning of one, a name, or `last`
+        #[arg(default_value = "last")]
+        workflow: String,
+        /// Only tasks that failed
+        #[arg(long)]
+        failed: bool,
+        /// JSON instead of a tree
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell where a file came from, or what it fed
+    #[command(
+        after_help = "Examples:\n  flowcept lineage report.pdf\n  flowcept lineage raw.csv --down\n  flowcept lineage report.pdf --as dot | dot -Tsvg > lineage.svg"
+    )]
+    Lineage(LineageArgs),
+    /// Write a workflow for other tools
+    #[command(
+        after_help = "Examples:\n  flowcept export last > run.jsonl\n  flowcept export last --format prov-json > prov.json"
+    )]
+    Export {
+        /// An id, the beginning of one, a name, or `last`
+        #[arg(default_value = "last")]
+        workflow: String,
+        /// The format
+        #[arg(long, value_enum, default_value_t = Format::Jsonl)]
+        format: Format,
+        /// `all` writes every use of every role in the task itself, without bounds
+        #[arg(long, value_enum, default_value_t = Files::Bounded)]
+        files: Files,
+    },
+    /// Work on the store itself
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
+    /// Tell what this host can capture, and what to do about the rest
+    #[command(after_help = "Example:\n  sudo flowcept doctor")]
+    Doctor {
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum StoreCommand {
+    /// Make the index anew from the logs
+    Rebuild,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// Name of the workflow [default: the command's base name]
+    #[arg(long)]
+    name: Option<String>,
+    /// Campaign that it belongs to [default: $FLOWCEPT_CAMPAIGN_ID or a new one]
+    #[arg(long, value_name = "UUID")]
+    campaign: Option<uuid::Uuid>,
+    /// A parameter to record; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    param: Vec<(String, String)>,
+    /// A tag to record; repeatable
+    #[arg(long)]
+    tag: Vec<String>,
+    /// Run the command as this user
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// No summary
+    #[arg(short, long)]
+    quiet: bool,
+    /// Write the workflow as JSONL to this file and keep nothing in the store
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// How many seconds descendants are followed after the command has ended [default: until they end]
+    #[arg(long, value_name = "SECONDS")]
+    detach_after: Option<u64>,
+    /// Bytes of the ring between kernel and tracer
+    #[arg(long, value_name = "BYTES", env = "FLOWCEPT_RING_BYTES", default_value_t = 16 << 20, hide_env_values = true)]
+    ring_bytes: u32,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+struct LineageArgs {
+    /// A file, or an entity id as `show --json` prints it
+    file: String,
+    /// What it was made from (the default)
+    #[arg(long, conflicts_with = "down")]
+    up: bool,
+    /// What was made from it
+    #[arg(long)]
+    down: bool,
+    /// Steps from file to file
+    #[arg(long, value_name = "N")]
+    depth: Option<usize>,
+    /// Follow also who started whom
+    #[arg(long, value_enum, value_name = "EDGES")]
+    via: Option<Via>,
+    /// The form of the answer
+    #[arg(long = "as", value_enum, default_value_t = As::Tree)]
+    form: As,
+    /// JSON instead of a tree
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// Flowcept's messages, one a line
+    Jsonl,
+    /// W3C PROV-JSON
+    ProvJson,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Files {
+    /// At most 200 a side in a message, the rest in pages
+    Bounded,
+    /// All
+    All,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Via {
+    /// Data and control
+    Control,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum As {
+    /// A tree of text
+    Tree,
+    /// A graph for Graphviz
+    Dot,
+}
+
+fn exit_codes() -> String {
+    let rows = exit_code::TABLE.iter().map(|(code, meaning)| format!("  {code:>3}  {meaning}\n"));
+    format!("Exit codes (`run` returns the command's own):\n{}", rows.collect::<String>())
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("'{text}' is not KEY=VALUE"))?;
+    Ok((key.to_string(), value.to_string()))
+}
+
+/// The store that the command line or the environment names.
+fn store(named: Option<PathBuf>) -> Result<Store> {
+    let folder = match named {
+        Some(folder) => folder,
+        None => {
+            let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+            let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/state"));
+            state
+                .or_else(home)
+                .context("neither HOME nor XDG_STATE_HOME is set: name a store with --store")?
+                .join("flowcept")
+        }
+    };
+    Ok(Store::open(folder)?)
+}
+
+/// Runs a parsed command line.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    // A reader that has gone (`| head`) is no error worth a message.
+    #[expect(unsafe_code, reason = "std ignores SIGPIPE before main")]
+    // SAFETY: sets a default disposition, before any thread.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+    let named = cli.store;
+    match cli.command {
+        Command::Run(args) => run::run(args, named),
+        Command::Workflows { json } => show::workflows(&store(named)?, json),
+        Command::Show { workflow, failed, json } => show::show(&store(named)?, &workflow, failed, json),
+        Command::Lineage(args) => lineage(&store(named)?, &args),
+        Command::Export { workflow, format, files } => export(&store(named)?, &workflow, format, files),
+        Command::Store { command: StoreCommand::Rebuild } => {
+            let count = store(named)?.rebuild()?;
+            eprintln!("flowcept: the index holds {count} workflows");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Doctor { json } => doctor::run(json),
+    }
+}
+
+fn lineage(store: &Store, args: &LineageArgs) -> Result<ExitCode> {
+    let question = Question { up: !args.down, depth: args.depth, control: args.via.is_some() };
+    let answer = Library::open(store)?.lineage(&args.file, question)?;
+    match (args.json, args.form) {
+        (true, _) => println!("{}", tree::json(&answer)),
+        (false, As::Tree) => print!("{}", tree::text(&answer, tree::Style::of_stdout())),
+        (false, As::Dot) => print!("{}", tree::dot(&answer)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn export(store: &Store, workflow: &str, format: Format, files: Files) -> Result<ExitCode> {
+    let run = Library::open(store)?.find(workflow)?;
+    let base = |file: &_| run.base(file);
+    match format {
+        Format::Jsonl => {
+            let files = match files {
+                Files::Bounded => formats::flowcept::Files::Bounded,
+                Files::All => formats::flowcept::Files::All,
+            };
+            print!("{}", jsonl(&run.workflow, &run.told, files, &base));
+        }
+        Format::ProvJson => println!("{}", formats::prov_json::document(&run.workflow, &run.told, &base)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The workflow's message and its tasks', one a line.
+fn jsonl(
+    workflow: &crate::workflow::Workflow,
+    told: &flowcept_provenance::lineage::Provenance,
+    files: formats::flowcept::Files,
+    base: &dyn Fn(&flowcept_provenance::identity::FileKey) -> u32,
+) -> String {
+    let mut out = format!("{}\n", formats::flowcept::workflow(workflow, told, base));
+    for task in formats::flowcept::tasks(workflow, told, files, base) {
+        out.push_str(&format!("{task}\n"));
+    }
+    out
+}
+
+/// A row of `workflows --json`.
+fn row(w: &crate::workflow::Workflow, running: bool) -> serde_json::Value {
+    json!({"workflow_id": w.id, "name": w.name, "status": if running { "RUNNING" } else { w.status() },
+        "started_at": w.started as f64 / 1e9, "ended_at": w.ended.map(|t| t as f64 / 1e9),
+        "campaign_id": w.campaign, "tags": w.tags, "command": w.command.join(" ")})
+}

@@ -1,0 +1,58 @@
+//! `flowcept doctor`: what this host can capture, found by trying. It changes nothing.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+use flowcept_probes::host::Facts;
+use flowcept_wire::count;
+use serde_json::json;
+
+use crate::{exit_code, session};
+
+/// Looks, loads, attaches and triggers.
+pub(super) fn run(as_json: bool) -> Result<ExitCode> {
+    let facts = Facts::find();
+    let tried = attempt();
+    let yes = |fact: Option<bool>| fact.map_or("not known", |f| if f { "yes" } else { "no" });
+    if as_json {
+        let value = json!({"kernel": facts.release, "may_load": facts.may_load(), "btf": facts.btf,
+            "lockdown": facts.lockdown, "tracing_programs": facts.tracing, "ring_buffer": facts.ring_buffer,
+            "task_storage": facts.task_storage, "works": tried.is_ok(),
+            "why_not": tried.as_ref().err().map(|e| format!("{e:#}"))});
+        println!("{value}");
+    } else {
+        println!("kernel                {}", facts.release);
+        println!(
+            "may load BPF          {}",
+            if facts.may_load() { "yes" } else { "no: needs root, or CAP_BPF and CAP_PERFMON" }
+        );
+        println!("kernel BTF            {}", if facts.btf { "yes" } else { "no: CONFIG_DEBUG_INFO_BTF is needed" });
+        println!("tracing programs      {}", yes(facts.tracing));
+        println!("ring buffer           {}", yes(facts.ring_buffer));
+        println!("task storage          {}", yes(facts.task_storage));
+        match &tried {
+            Ok(()) => println!("tracepoint rung       works: loaded, attached, and saw a program start, read and end"),
+            Err(error) => println!("tracepoint rung       does not work: {error:#}"),
+        }
+        println!(
+            "not followed (told as gaps): io_uring, libaio, sockets, System V and anonymous shared memory, message queues, 32-bit programs"
+        );
+    }
+    Ok(if tried.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(exit_code::FAILED) })
+}
+
+/// Loads, attaches, and lets this process's child trigger them.
+fn attempt() -> Result<()> {
+    let mut probes = session::probes(1 << 20, &[])?;
+    probes.watch(std::process::id(), 1)?;
+    Command::new("/bin/true").status().context("run /bin/true")?;
+    let counters = probes.counters()?;
+    let seen = |kind: flowcept_wire::header::Kind| counters[(count::WRITTEN + kind as u32) as usize] > 0;
+    use flowcept_wire::header::Kind;
+    for (kind, what) in
+        [(Kind::Forked, "a fork"), (Kind::Execed, "an exec"), (Kind::Touched, "a file's use"), (Kind::Ended, "an end")]
+    {
+        anyhow::ensure!(seen(kind), "the probes are attached and did not see {what}");
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! `flowcept run`. It does not know how tracing works.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::unistd::{ForkResult, User};
+use uuid::Uuid;
+
+use super::RunArgs;
+use crate::session::launch::{Launch, NotExecuted};
+use crate::session::{Request, Session};
+use crate::store::Store;
+use crate::workflow::Workflow;
+use crate::{capture, context, exit_code, formats};
+
+/// Runs the command under watch; the exit code is its own.
+pub(super) fn run(args: RunArgs, named: Option<PathBuf>) -> Result<ExitCode> {
+    let user = args.user.as_deref().map(find_user).transpose()?;
+    // With -o nothing stays: the log lies in a folder that goes with us.
+    let kept = args.output.is_none();
+    let store = match (&args.output, named) {
+        (Some(output), _) => {
+            let beside = output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| ".".as_ref());
+            Store::open(beside.join(format!(".flowcept-{}", std::process::id())))?
+        }
+        (None, named) => super::store(named)?,
+    };
+    let result = traced(&args, user, &store);
+    if !kept {
+        let _ = std::fs::remove_dir_all(store.folder());
+    }
+    match result {
+        Err(error) => match error.downcast_ref::<NotExecuted>() {
+            Some(NotExecuted(errno)) => {
+                let command = args.command.first().map(|c| c.to_string_lossy().into_owned()).unwrap_or_default();
+                eprintln!("flowcept: {command}: {}", errno.desc());
+                let missing = *errno == nix::errno::Errno::ENOENT;
+                Ok(ExitCode::from(if missing { exit_code::NOT_FOUND } else { exit_code::NOT_EXECUTABLE }))
+            }
+            None => Err(error),
+        },
+        ok => ok,
+    }
+}
+
+fn find_user(name: &str) -> Result<User> {
+    User::from_name(name)
+        .context("look up the user")?
+        .ok_or_else(|| anyhow!("--user: there is no user '{name}' on this host"))
+}
+
+fn traced(args: &RunArgs, user: Option<User>, store: &Store) -> Result<ExitCode> {
+    let workflow = describe(args)?;
+    let id = workflow.id;
+    let launch = Launch { command: args.command.clone(), user };
+    let switched_off = switched_off();
+    let request = Request { launch, workflow, ring_bytes: args.ring_bytes, switched_off };
+    let (mut session, mut child) = Session::start(store, request)?;
+    let end = session.follow_root(&mut child)?;
+    let code = if end.code & 0x7f == 0 { (end.code >> 8) as u8 } else { 128 + (end.code & 0x7f) as u8 };
+    if end.living > 0 {
+        let limit = args.detach_after.map(Duration::from_secs);
+        if !args.quiet {
+            eprintln!("flowcept: {} processes go on and are followed in the background; workflow {id}", end.living);
+        }
+        #[expect(unsafe_code, reason = "fork(2)")]
+        // SAFETY: this process has one thread.
+        match unsafe { nix::unistd::fork() }.context("go to the background")? {
+            // The other process has the session now; nothing of ours may be flushed or closed twice.
+            ForkResult::Parent { .. } => std::process::exit(i32::from(code)),
+            ForkResult::Child => {
+                let _ = nix::unistd::setsid();
+                let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+                let _ = nix::unistd::dup2_stdin(&null);
+                let _ = nix::unistd::dup2_stdout(&null);
+                let _ = nix::unistd::dup2_stderr(&null);
+                session.follow_stragglers(limit)?;
+                return finish(args, store, session, true, code);
+            }
+        }
+    }
+    finish(args, store, session, false, code)
+}
+
+fn finish(args: &RunArgs, store: &Store, session: Session, background: bool, code: u8) -> Result<ExitCode> {
+    let (workflow, log, trouble) = session.finish(background && args.detach_after.is_some())?;
+    // The command has done its work: trouble of ours is told and does not change its exit code.
+    let kept = keep(args, store, &workflow, &log);
+    if let Some(trouble) = trouble {
+        eprintln!("flowcept: {trouble}");
+    }
+    match kept {
+        Ok(summary) if !args.quiet => eprint!("{summary}"),
+        Ok(_) => {}
+        Err(error) => eprintln!("flowcept: {error:#}"),
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// Indexes the run or writes it to the file asked for; the summary, at most six lines.
+fn keep(args: &RunArgs, store: &Store, workflow: &Workflow, log: &std::path::Path) -> Result<String> {
+    let (_, told) = store.read(log)?;
+    let inputs = formats::flowcept::inputs(&told).len();
+    let outputs: Vec<String> =
+        formats::flowcept::outputs(&told).iter().map(|g| told.entity(g.entity).last_path().to_string()).collect();
+    let further = match &args.output {
+        Some(file) => {
+            let text = super::jsonl(workflow, &told, formats::flowcept::Files::All, &|_| 0);
+            let mut out = std::fs::File::create(file).with_context(|| format!("write {}", file.display()))?;
+            out.write_all(text.as_bytes()).with_context(|| format!("write {}", file.display()))?;
+            format!("written to {}", file.display())
+        }
+        None => {
+            let index = store.index()?;
+            store.enter(&index, workflow, &told, log)?;
+            let example = outputs.last().map_or_else(String::new, |o| format!(" · flowcept lineage {o}"));
+            format!("flowcept show {}{example}", &workflow.id.to_string()[..8])
+        }
+    };
+    let gaps: u64 = told.gaps.iter().map(|g| g.count).sum();
+    let coverage = if told.gaps.is_empty() {
+        "complete".to_string()
+    } else {
+        let mut kinds: Vec<&str> = told.gaps.iter().map(|g| &*g.kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        format!("{gaps} gaps ({})", kinds.join(", "))
+    };
+    Ok(format!(
+        "flowcept: workflow {} ({})\n  tasks {}, inputs {inputs}, outputs {}\n  coverage: {coverage}\n  {further}\n",
+        workflow.id,
+        workflow.name,
+        told.activities.len(),
+        outputs.len(),
+    ))
+}
+
+fn describe(args: &RunArgs) -> Result<Workflow> {
+    let words: Vec<String> = args.command.iter().map(|w| w.to_string_lossy().into_owned()).collect();
+    let base = words.first().map_or("", |w| w.rsplit('/').next().unwrap_or(w)).to_string();
+    let variable = |name: &str| -> Result<Option<Uuid>> {
+        match std::env::var(name) {
+            Ok(value) => {
+                Ok(Some(Uuid::parse_str(&value).with_context(|| format!("{name} is '{value}', which is no UUID"))?))
+            }
+            Err(_) => Ok(None),
+        }
+    };
+    let directory = std::env::current_dir().context("the working directory is gone")?;
+    if args.name.as_deref() == Some("last") {
+        bail!("--name last: `last` means the newest workflow; choose another name");
+    }
+    Ok(Workflow {
+        id: Uuid::new_v4(),
+        campaign: args.campaign.or(variable("FLOWCEPT_CAMPAIGN_ID")?).unwrap_or_else(Uuid::new_v4),
+        name: args.name.clone().unwrap_or(base),
+        parameters: args.param.clone(),
+        tags: args.tag.clone(),
+        command: capture::redact::arguments(words).iter().map(ToString::to_string).collect(),
+        repository: context::repository(&directory),
+        directory: directory.to_string_lossy().into_owned(),
+        boot: capture::clock::boot_id(),
+        host: context::host(),
+        sources: vec!["ebpf:tracepoint".into()],
+        flowcept_version: env!("CARGO_PKG_VERSION").into(),
+        ..Workflow::default()
+    })
+}
+
+/// Mutation tests leave calls and programs out by name; release builds cannot.
+fn switched_off() -> Vec<String> {
+    if cfg!(debug_assertions) {
+        std::env::var("FLOWCEPT_MUTATE").map(|v| v.split(',').map(String::from).collect()).unwrap_or_default()
+    } else {
+        Vec::new()
+    }
+}

@@ -1,0 +1,3 @@
+//! How answers look to a person. It does not ask the questions.
+
+pub mod tree;

@@ -1,0 +1,275 @@
+//! One traced run: starts probes, log and command; carries records to the log; stops them in order. It does not know what
+//! the records mean.
+
+pub mod launch;
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use flowcept_probes::host::Facts;
+use flowcept_probes::{Probes, plan};
+use flowcept_provenance::observation::{Counted, Left, Lost, Observation, Settled};
+use flowcept_provenance::quantity::{BootNs, UnixNs};
+use flowcept_wire::count;
+use flowcept_wire::header::Kind;
+
+use crate::capture::clock;
+use crate::capture::decode::Decoder;
+use crate::store::Store;
+use crate::store::log::Writer;
+use crate::workflow::Workflow;
+use launch::{Child, Launch};
+
+/// The first image: the child before its exec.
+const ROOT: u64 = 1;
+/// How often the ring is looked at while nothing wakes us.
+const POLL: Duration = Duration::from_millis(5);
+/// A batch is committed after this time or this many observations.
+const COMMIT: Duration = Duration::from_millis(150);
+const COMMIT_COUNT: usize = 1000;
+/// How long the last processes' CPU times are waited for (an RCU grace period).
+const FREED: Duration = Duration::from_millis(60);
+
+/// What a run is asked to do.
+#[derive(Debug)]
+pub struct Request {
+    /// The command and how to start it.
+    pub launch: Launch,
+    /// Its ids, name, parameters.
+    pub workflow: Workflow,
+    /// Bytes of the ring.
+    pub ring_bytes: u32,
+    /// Calls and programs that a mutation test leaves out.
+    pub switched_off: Vec<String>,
+}
+
+/// The probes for this host, or why there are none and what to do.
+pub fn probes(ring_bytes: u32, switched_off: &[String]) -> Result<Probes> {
+    let plan = plan::decide(&Facts::find(), ring_bytes, switched_off).map_err(|why| match why {
+        plan::Impossible::Rights => anyhow!(
+            "{why}\n  run it as root: sudo flowcept run --user \"$USER\" -- COMMAND\n  (--user runs the command as you, so that its files stay yours)"
+        ),
+        why => anyhow!("{why}; see `flowcept doctor`"),
+    })?;
+    Probes::start(&plan).context("this host refuses the probes; see `flowcept doctor`")
+}
+
+/// A run in progress.
+pub struct Session {
+    probes: Probes,
+    decoder: RefCell<Decoder>,
+    decoded: RefCell<Vec<Observation>>,
+    log: Writer,
+    log_path: PathBuf,
+    workflow: Workflow,
+    committed: Instant,
+    /// Processes that ended and whose CPU time is not complete.
+    unfreed: i64,
+    log_error: Option<String>,
+}
+
+/// How a run went, as far as its root is concerned.
+pub struct RootEnd {
+    /// As wait(2) has it.
+    pub code: u32,
+    /// Descendants that still live.
+    pub living: u64,
+}
+
+impl Session {
+    /// Loads the probes, opens the log and starts the command under watch.
+    pub fn start(store: &Store, request: Request) -> Result<(Self, Child)> {
+        let probes = probes(request.ring_bytes, &request.switched_off)?;
+        let child = Child::fork(&request.launch)?;
+        let mut workflow = request.workflow;
+        workflow.started = clock::unix_ns();
+        workflow.boot_offset = clock::unix_ns().saturating_sub(clock::boot_ns());
+        let log_path = store.log_path(&workflow);
+        let log = Writer::create(&log_path, &workflow)?;
+        let decoder = Decoder::new(workflow.boot, workflow.host.id);
+        let mut session = Self {
+            probes,
+            decoder: RefCell::new(decoder),
+            decoded: RefCell::default(),
+            log,
+            log_path,
+            workflow,
+            committed: Instant::now(),
+            unfreed: 0,
+            log_error: None,
+        };
+        session.probes.watch(child.pid(), ROOT)?;
+        let root = session.decoder.borrow().root(ROOT, child.pid(), BootNs(clock::boot_ns()));
+        session.log.append(&root);
+        child.go()?;
+        Ok((session, child))
+    }
+
+    /// Follows until the root has ended; signals go to it meanwhile.
+    pub fn follow_root(&mut self, child: &mut Child) -> Result<RootEnd> {
+        let mut code = None;
+        let mut ended_at = None;
+        self.follow(|session| {
+            if code.is_none() {
+                code = child.ended()?;
+                ended_at = code.map(|_| Instant::now());
+            }
+            let Some(at) = ended_at else { return Ok(false) };
+            let living = session.living()?;
+            // All gone: the last CPU times are worth a moment. Else the root's own records are in the ring by now.
+            Ok(if living == 0 { session.unfreed <= 0 || at.elapsed() > FREED } else { at.elapsed() > POLL * 2 })
+        })?;
+        let code = code.context("the root has ended")?;
+        self.workflow.exit_code = Some(code);
+        Ok(RootEnd { code, living: self.living()? })
+    }
+
+    /// Follows descendants of the ended root until they end, or for that long.
+    pub fn follow_stragglers(&mut self, at_most: Option<Duration>) -> Result<()> {
+        let begun = Instant::now();
+        self.follow(|session| Ok(session.living()? == 0 || at_most.is_some_and(|d| begun.elapsed() >= d)))
+    }
+
+    fn living(&self) -> Result<u64> {
+        let counters = self.probes.counters()?;
+        let forked = 1 + counters[count::PROCESSES_FORKED as usize];
+        Ok(forked.saturating_sub(counters[count::PROCESSES_ENDED as usize]))
+    }
+
+    fn follow(&mut self, mut done: impl FnMut(&mut Self) -> Result<bool>) -> Result<()> {
+        loop {
+            self.take(POLL)?;
+            if done(self)? {
+                return self.take(Duration::ZERO);
+            }
+        }
+    }
+
+    /// Reads the ring once and carries on what it held.
+    fn take(&mut self, wait: Duration) -> Result<()> {
+        {
+            let (decoder, decoded) = (&self.decoder, &self.decoded);
+            let ring = self.probes.ring(|record| decoder.borrow_mut().decode(record, &mut decoded.borrow_mut()))?;
+            ring.poll(wait)?;
+        }
+        let batch = std::mem::take(&mut *self.decoded.borrow_mut());
+        for observation in batch {
+            let ended = match &observation {
+                Observation::Ended(o) => {
+                    self.unfreed += 1;
+                    Some(o.image.0)
+                }
+                Observation::Execed(o) => Some(o.previous.0),
+                Observation::Freed(_) => {
+                    self.unfreed -= 1;
+                    None
+                }
+                _ => None,
+            };
+            if let Some(image) = ended {
+                self.drain(image)?;
+            }
+            self.log.append(&observation);
+        }
+        if self.log.pending() >= COMMIT_COUNT || (self.log.pending() > 0 && self.committed.elapsed() >= COMMIT) {
+            self.commit();
+        }
+        Ok(())
+    }
+
+    /// An image has ended: what it left in the kernel's map, and how its shared mappings look now.
+    fn drain(&mut self, image: u64) -> Result<()> {
+        let at = BootNs(clock::boot_ns());
+        let left = self.decoder.borrow_mut().left_by(image);
+        for left in left {
+            if let Some(sum) = self.probes.take_sum(image, left.file, left.access)?
+                && let Some(observation) = self.decoder.borrow().summed(image, left, sum, at)
+            {
+                self.log.append(&observation);
+            }
+        }
+        let mapped = self.decoder.borrow_mut().mapped_by(image);
+        for (file, path) in mapped {
+            use std::os::unix::fs::MetadataExt;
+            let metadata = std::fs::metadata(&*path).ok().filter(|m| m.ino() == file.inode);
+            let time = |s: i64, n: i64| UnixNs(s as u64 * 1_000_000_000 + n as u64);
+            let state = metadata.map(|m| flowcept_provenance::observation::FileState {
+                size: flowcept_provenance::quantity::ByteCount(m.size()),
+                mtime: time(m.mtime(), m.mtime_nsec()),
+                ctime: time(m.ctime(), m.ctime_nsec()),
+                links: m.nlink() as u32,
+            });
+            // tmpfs does not change mtime for writes through a mapping (mm/shmem.c has no page_mkwrite).
+            let untold = file.filesystem.kind() == Some("tmpfs");
+            let image = flowcept_provenance::identity::ImageNo(image);
+            self.log.append(&Observation::Settled(Settled { image, file, state, untold }));
+        }
+        Ok(())
+    }
+
+    /// A log that cannot be written costs observations, counted, and never the traced program.
+    fn commit(&mut self) {
+        self.committed = Instant::now();
+        if let Err(error) = self.log.commit() {
+            self.log_error = Some(error.to_string());
+        }
+    }
+
+    /// Balances the books and closes the log; the path of the log and what went wrong with it.
+    pub fn finish(mut self, detached: bool) -> Result<(Workflow, PathBuf, Option<String>)> {
+        self.take(Duration::ZERO)?;
+        let counters = self.probes.counters()?;
+        let counter = |i: u32| counters[i as usize];
+        for (kind, name) in KINDS {
+            self.lost("kernel ring", &format!("{name}: no room in the ring"), counter(count::DROPPED + *kind as u32));
+        }
+        self.lost("kernel", "a forked process could not be given task storage", counter(count::STORAGE_FAILED));
+        let refused = self.decoder.borrow().refused;
+        self.lost("decoder", "records refused", refused);
+        if detached {
+            let why = "descendants of the root were still running when --detach-after had passed".into();
+            self.log.append(&Observation::Left(Left { why, at: BootNs(clock::boot_ns()) }));
+        }
+        let living = self.living()?;
+        let written = (1..10).map(|k| counter(count::WRITTEN + k)).sum();
+        let forked = 1 + counter(count::PROCESSES_FORKED);
+        let decoded = self.decoder.borrow().decoded;
+        let ended = counter(count::PROCESSES_ENDED);
+        self.log.append(&Observation::Counted(Counted { forked, ended, living, written, decoded }));
+        self.commit();
+        let lost = self.log.lost();
+        if lost > 0 {
+            self.lost("log", &self.log_error.clone().unwrap_or_default(), lost);
+        }
+        if living == 0 {
+            self.workflow.ended = Some(clock::unix_ns());
+        }
+        if let Err(error) = self.log.end(&self.workflow) {
+            self.log_error = Some(error.to_string());
+        }
+        if self.workflow.exit_code.is_none() {
+            bail!("the root has not ended");
+        }
+        Ok((self.workflow, self.log_path, self.log_error))
+    }
+
+    fn lost(&mut self, source: &str, cause: &str, count: u64) {
+        if count > 0 {
+            self.log.append(&Observation::Lost(Lost { source: source.into(), cause: cause.into(), count }));
+        }
+    }
+}
+
+const KINDS: &[(Kind, &str)] = &[
+    (Kind::Forked, "forked processes"),
+    (Kind::Execed, "program images"),
+    (Kind::ExecFailed, "failed execs"),
+    (Kind::Ended, "ends of processes"),
+    (Kind::Freed, "complete CPU times"),
+    (Kind::Touched, "first uses of files"),
+    (Kind::Summed, "sums of file uses"),
+    (Kind::Named, "changes of names"),
+    (Kind::Unseen, "mechanisms noticed"),
+];

@@ -1,0 +1,163 @@
+//! Where runs are kept: a log for each, the truth, and an index over all of them that can be rebuilt. It does not know how
+//! runs are captured.
+
+mod codec;
+pub mod index;
+pub mod log;
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use flowcept_provenance::lineage::{Lineage, Provenance};
+use flowcept_provenance::observation::{Left, Observation};
+use flowcept_provenance::quantity::BootNs;
+
+use crate::workflow::Workflow;
+use index::Index;
+
+/// A folder with logs and their index.
+#[derive(Clone, Debug)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+/// What went wrong, by action.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The folder or a file in it.
+    #[error("{action} {path}: {source}")]
+    File {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A log.
+    #[error(transparent)]
+    Log(#[from] log::LogError),
+    /// The index.
+    #[error("the index in {0}: {1}; `flowcept store rebuild` makes it anew")]
+    Index(PathBuf, heed::Error),
+    /// No such run.
+    #[error("no workflow '{0}' in {1}; `flowcept workflows` lists them")]
+    NoWorkflow(String, PathBuf),
+    /// Several runs.
+    #[error("'{0}' begins the ids of several workflows: give more of it")]
+    Ambiguous(String),
+}
+
+impl Store {
+    /// The store in `folder`, made with mode 0700 if it is not there.
+    pub fn open(folder: PathBuf) -> Result<Self, StoreError> {
+        let logs = folder.join("logs");
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(&logs).map_err(|source| StoreError::File {
+            action: "make the store",
+            path: logs.clone(),
+            source,
+        })?;
+        let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o700));
+        Ok(Self { folder })
+    }
+
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where the log of a run lies.
+    pub fn log_path(&self, workflow: &Workflow) -> PathBuf {
+        self.folder.join("logs").join(format!("{}.log", workflow.id))
+    }
+
+    /// The index, after logs that nobody indexed (their tracer was killed) are taken in.
+    pub fn index(&self) -> Result<Index, StoreError> {
+        let index = Index::open(&self.folder)?;
+        self.take_in(&index)?;
+        Ok(index)
+    }
+
+    fn take_in(&self, index: &Index) -> Result<(), StoreError> {
+        let mut waiting = Vec::new();
+        for path in self.logs()? {
+            let id = path.file_stem().and_then(|s| uuid::Uuid::parse_str(&s.to_string_lossy()).ok());
+            if id.is_some_and(|id| index.knows(id).unwrap_or(true)) {
+                continue;
+            }
+            // A log that is no log blocks no other.
+            if let Ok((workflow, false)) = log::head(&path) {
+                waiting.push((workflow.started, path));
+            }
+        }
+        waiting.sort();
+        for (_, path) in waiting {
+            let (workflow, told) = self.read(&path)?;
+            self.enter(index, &workflow, &told, &path)?;
+        }
+        Ok(())
+    }
+
+    fn logs(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let logs = self.folder.join("logs");
+        let entries = fs::read_dir(&logs).map_err(|source| StoreError::File { action: "read", path: logs, source })?;
+        let paths = entries.flatten().map(|e| e.path());
+        Ok(paths.filter(|p| p.extension().is_some_and(|e| e == "log")).collect())
+    }
+
+    /// Puts a run into the index and marks its log with the number that it has there.
+    pub fn enter(&self, index: &Index, w: &Workflow, told: &Provenance, log: &Path) -> Result<(), StoreError> {
+        let number = index.insert(w, told)?;
+        log::mark(log, number)?;
+        Ok(())
+    }
+
+    /// Reads a run from its log.
+    pub fn read(&self, path: &Path) -> Result<(Workflow, Provenance), StoreError> {
+        let contents = log::read(path)?;
+        let mut lineage = Lineage::default();
+        for observation in contents.observations {
+            lineage.apply(observation);
+        }
+        if !contents.ended && !contents.live {
+            let why = match contents.torn {
+                0 => "the tracer was stopped before the workflow had ended".into(),
+                torn => format!(
+                    "the tracer was stopped before the workflow had ended; {torn} bytes of a torn record were cut off"
+                )
+                .into(),
+            };
+            lineage.apply(Observation::Left(Left { why, at: BootNs::END }));
+        }
+        Ok((contents.workflow, lineage.tell()))
+    }
+
+    /// Runs that are being traced now.
+    pub fn running(&self) -> Result<Vec<Workflow>, StoreError> {
+        let heads = self.logs()?.into_iter().filter_map(|p| log::head(&p).ok());
+        Ok(heads.filter(|(_, live)| *live).map(|(w, _)| w).collect())
+    }
+
+    /// Makes the index anew from the logs, in the order in which they were entered; how many.
+    pub fn rebuild(&self) -> Result<usize, StoreError> {
+        Index::remove(&self.folder)?;
+        let index = Index::open(&self.folder)?;
+        let mut entered = Vec::new();
+        for path in self.logs()? {
+            if let Ok(contents) = log::read(&path)
+                && !contents.live
+            {
+                entered.push((contents.commit_number.unwrap_or(u64::MAX), contents.workflow.started, path));
+            }
+        }
+        entered.sort();
+        for (_, _, path) in &entered {
+            let (workflow, told) = self.read(path)?;
+            index.insert(&workflow, &told)?;
+        }
+        Ok(entered.len())
+    }
+}

@@ -1,0 +1,127 @@
+//! Versions, appends, order in time, forks and the jobserver, on real programs.
+
+use std::fs;
+
+use flowcept_provenance::entity::Origin;
+use flowcept_provenance::relation::Via;
+use harness::host::need;
+use harness::run::Captured;
+
+fn run(script: &str) -> Option<(tempfile::TempDir, Captured)> {
+    if !need(&["bpf"]) {
+        return None;
+    }
+    let dir = tempfile::tempdir().expect("because tests may write temporary files");
+    for name in ["a", "b"] {
+        fs::write(dir.path().join(name), format!("{name}\n")).expect("because the folder is ours");
+    }
+    let captured = Captured::of(&["sh", "-c", script], dir.path(), &[]);
+    Some((dir, captured))
+}
+
+fn lineage(dir: &tempfile::TempDir, captured: &Captured, file: &str, more: &[&str]) -> String {
+    let path = dir.path().join(file).to_string_lossy().into_owned();
+    let folder = fs::canonicalize(dir.path()).expect("because it is there").to_string_lossy().into_owned();
+    captured.ask(&[&["lineage", &path], more].concat()).replace(&folder, "$DIR")
+}
+
+/// 6: two writers and a reader of one log.
+#[test]
+fn two_writers_and_a_reader() {
+    let Some((_dir, captured)) = run("cat a > log; cat b >> log; cat log > seen; cat a >> log") else { return };
+    let run = captured.told();
+    let log: Vec<_> = run.told.entities.iter().filter(|e| e.last_path().ends_with("/log")).collect();
+    let origins: Vec<_> = log.iter().map(|e| (e.version, e.origin)).collect();
+    assert_eq!(origins, [(0, Origin::Created), (1, Origin::Revised), (2, Origin::Revised)]);
+    let read: Vec<u32> = run
+        .told
+        .used
+        .iter()
+        .filter(|u| u.path.ends_with("/log"))
+        .filter(|u| u.bytes.0 > 0)
+        .map(|u| run.told.entity(u.entity).version)
+        .collect();
+    assert_eq!(read, [1]);
+}
+
+/// 6: an append keeps earlier contributors.
+#[test]
+fn an_append_keeps_contributors() {
+    let Some((dir, captured)) = run("cat a > x; cat b >> x") else { return };
+    let expected = "$DIR/x\n├── cat  [cat a]\n│   └── $DIR/a\n└── cat  [cat b]\n    └── $DIR/b\n";
+    assert_eq!(lineage(&dir, &captured, "x", &[]), expected);
+}
+
+/// 11: a shell that writes two outputs one after the other does not make the second input an ancestor of the first output.
+#[test]
+fn time_bounds_derivation() {
+    let Some((dir, captured)) = run("read x < a; echo $x > one; read y < b; echo $y > two") else { return };
+    assert_eq!(lineage(&dir, &captured, "one", &[]).lines().filter(|l| l.contains("$DIR/b")).count(), 0);
+    assert_eq!(lineage(&dir, &captured, "one", &[]).lines().filter(|l| l.contains("$DIR/a")).count(), 1);
+    let two = lineage(&dir, &captured, "two", &[]);
+    assert!(two.contains("$DIR/a") && two.contains("$DIR/b"), "{two}");
+}
+
+/// 10: what a shell only decided by is control, not data.
+#[test]
+fn control_is_another_class() {
+    let Some((dir, captured)) = run("x=$(cat a); seq 2 > out; :") else { return };
+    assert!(!lineage(&dir, &captured, "out", &[]).contains("$DIR/a"));
+    assert!(lineage(&dir, &captured, "out", &["--via", "control"]).contains("$DIR/a"));
+    let dot = captured.ask(&["lineage", &dir.path().join("out").to_string_lossy(), "--via", "control", "--as", "dot"]);
+    assert!(dot.starts_with("digraph") && dot.contains("style=dotted"), "{dot}");
+}
+
+/// 8: pipes join; FIFOs too.
+#[test]
+fn pipes_and_fifos_join() {
+    let Some((dir, captured)) = run("mkfifo p; cat a > p & cat p > out; wait") else { return };
+    assert_eq!(captured.told().told.informed.iter().filter(|i| i.via == Via::Fifo).count(), 1);
+    assert!(lineage(&dir, &captured, "out", &[]).contains("$DIR/a"));
+}
+
+/// 8: make's jobserver joins nothing.
+#[test]
+fn the_jobserver_joins_nothing() {
+    let make = "printf 'all: x y\\nx:\\n\\t@$(MAKE) -f sub o=x\\ny:\\n\\t@$(MAKE) -f sub o=y\\n' > Makefile; printf 'all:\\n\\t@cat a > $(o)\\n' > sub; make -s -j2";
+    let Some((_dir, captured)) = run(make) else { return };
+    let told = &captured.told().told;
+    assert!(told.activities.iter().filter(|a| &*a.name == "make").count() >= 3, "make ran make");
+    assert!(told.informed.iter().all(|i| i.via == Via::Fork), "{:?}", told.informed);
+}
+
+/// 9: a fork-only worker has its parent's inputs.
+#[test]
+fn a_worker_has_its_parents_inputs() {
+    if !need(&["bpf", "python"]) {
+        return;
+    }
+    let script = "python3 -c \"import os\nd=open('a').read()\nif os.fork()==0:\n    open('out','w').write(d)\n    os._exit(0)\nos.wait()\"";
+    let Some((dir, captured)) = run(script) else { return };
+    assert!(lineage(&dir, &captured, "out", &[]).contains("$DIR/a"));
+}
+
+/// 5 and 7: a file without a name gets one; the tools' own ways to copy inside the kernel are uses and generations.
+#[test]
+fn copies_inside_the_kernel() {
+    if !need(&["bpf", "python"]) {
+        return;
+    }
+    let script = "python3 -c \"import os
+a=os.open('a',os.O_RDONLY)
+def new(n): return os.open(n,os.O_WRONLY|os.O_CREAT,0o600)
+os.sendfile(new('sent'),a,0,2)
+os.copy_file_range(a,new('ranged'),2,0)
+r,w=os.pipe(); os.splice(a,w,2,0); os.splice(r,new('spliced'),2)
+t=os.open('.',os.O_TMPFILE|os.O_RDWR,0o600); os.write(t,b'x'); os.link('/proc/self/fd/%d'%t,'named',follow_symlinks=True)
+f=new('long'); os.ftruncate(f,100); os.truncate('b',1)\"";
+    let Some((_dir, captured)) = run(script) else { return };
+    assert!(captured.output.status.success(), "{}", captured.stderr());
+    let told = &captured.told().told;
+    let made =
+        |name: &str| told.generated.iter().any(|g| told.entity(g.entity).names.iter().any(|n| n.path.ends_with(name)));
+    for name in ["/sent", "/ranged", "/spliced", "/named", "/long", "/b"] {
+        assert!(made(name), "{name} is not among {:?}", told.generated.iter().map(|g| &g.path).collect::<Vec<_>>());
+    }
+    assert!(told.used.iter().any(|u| u.path.ends_with("/a")));
+}

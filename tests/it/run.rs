@@ -1,0 +1,176 @@
+//! `flowcept run` as a command: exit codes, streams, users, many at once, stragglers, the README's example.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::host::{binary, need, root};
+use harness::run::Captured;
+
+fn empty() -> tempfile::TempDir {
+    tempfile::tempdir().expect("because tests may write temporary files")
+}
+
+#[test]
+fn the_exit_code_and_the_streams_are_the_commands() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let dir = empty();
+    let captured = Captured::of(&["sh", "-c", "echo out; echo err >&2; exit 7"], dir.path(), &[]);
+    assert_eq!(captured.output.status.code(), Some(7));
+    assert_eq!(captured.output.stdout, b"out\n");
+    let stderr = captured.stderr();
+    assert!(stderr.starts_with("err\n") && stderr.lines().count() <= 7, "{stderr}");
+    assert_eq!(Captured::of(&["sh", "-c", "kill -TERM $$"], dir.path(), &[]).output.status.code(), Some(143));
+    assert_eq!(Captured::of(&["no-such-program"], dir.path(), &[]).output.status.code(), Some(127));
+    assert_eq!(Captured::of(&["/etc/hostname"], dir.path(), &[]).output.status.code(), Some(126));
+}
+
+#[test]
+fn signals_are_forwarded() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let (dir, store) = (empty(), empty());
+    let mut tracer = Command::new(binary())
+        .args(["--store".as_ref(), store.path().as_os_str(), "run".as_ref(), "-q".as_ref(), "--".as_ref()])
+        .args(["sh", "-c", "trap 'echo got > got; exit 5' TERM; : > ready; while :; do sleep 0.05; done"])
+        .current_dir(dir.path())
+        .spawn()
+        .expect("because the binary was just built");
+    let begun = Instant::now();
+    while !dir.path().join("ready").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the command did not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(tracer.id() as i32), nix::sys::signal::Signal::SIGTERM)
+        .expect("because it runs");
+    assert_eq!(tracer.wait().expect("because it ends").code(), Some(5));
+    assert!(dir.path().join("got").exists());
+}
+
+#[test]
+fn without_rights_the_error_names_the_way() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let copy = empty();
+    let program = copy.path().join("flowcept");
+    fs::copy(binary(), &program).expect("because there is room");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(copy.path(), open).expect("because it is ours");
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(&program)
+        .args(["--store", "/tmp/flowcept-nobody", "run", "--", "true"])
+        .output()
+        .expect("because util-linux is on every machine");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr.contains("sudo flowcept run --user"), "{stderr}");
+    let _ = fs::remove_dir_all("/tmp/flowcept-nobody");
+}
+
+#[test]
+fn as_another_user() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let store = empty();
+    let output = Command::new(binary())
+        .args(["--store".as_ref(), store.path().as_os_str()])
+        .args(["run", "-q", "--user", "nobody", "--", "id", "-un"])
+        .output()
+        .expect("because the binary was just built");
+    assert_eq!(output.stdout, b"nobody\n");
+    let unknown = Command::new(binary()).args(["run", "--user", "no-such-user", "--", "true"]).output();
+    let unknown = unknown.expect("because the binary was just built");
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("there is no user 'no-such-user'"));
+}
+
+/// The run returns when its root ends; a descendant is followed on, in the background.
+#[test]
+fn stragglers_are_followed() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let dir = empty();
+    let begun = Instant::now();
+    let captured = Captured::of(&["sh", "-c", "(sleep 1; echo late > late) > /dev/null 2>&1 &"], dir.path(), &[]);
+    assert!(begun.elapsed() < Duration::from_secs(1), "the run waited for a descendant");
+    let told = loop {
+        let found = captured.library().find("last");
+        if let Ok(run) = found {
+            break run;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "the background never ended");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(harness::run::generated(&told).iter().any(|p| p.ends_with("/late")));
+    assert!(told.told.gaps.is_empty(), "{:?}", told.told.gaps);
+}
+
+#[test]
+fn many_runs_at_once() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let (dir, store) = (empty(), empty());
+    let runs: Vec<_> = (0..50)
+        .map(|i| {
+            Command::new(binary())
+                .args(["--store".as_ref(), store.path().as_os_str()])
+                .args([
+                    "run",
+                    "-q",
+                    "--ring-bytes",
+                    "1048576",
+                    "--name",
+                    &format!("r{i}"),
+                    "--",
+                    "sh",
+                    "-c",
+                    &format!("echo {i} | cat > o{i}"),
+                ])
+                .current_dir(dir.path())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("because the binary was just built")
+        })
+        .collect();
+    for run in runs {
+        let output = run.wait_with_output().expect("because it was started");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let store = flowcept_agent::store::Store::open(store.path().to_path_buf()).expect("because the runs made it");
+    let mut library = flowcept_agent::query::Library::open(&store).expect("because the runs made it");
+    for i in 0..50 {
+        let run = library.find(&format!("r{i}")).expect("because it ended well");
+        assert_eq!(run.told.activities.len(), 3, "run {i}: {:?}", run.told.gaps);
+        assert!(harness::run::generated(&run).iter().any(|p| p.ends_with(&format!("/o{i}"))));
+        assert!(run.told.gaps.is_empty(), "run {i}: {:?}", run.told.gaps);
+    }
+}
+
+/// The lineage in the README, and what changes when one input is renamed, one step removed, one file appended to.
+#[test]
+fn the_example_prints_the_readmes_lineage() {
+    if !need(&["bpf", "python"]) {
+        return;
+    }
+    let work = empty();
+    let output = Command::new(root().join("deployment/example.sh"))
+        .arg(work.path())
+        .env("FLOWCEPT", binary())
+        .output()
+        .expect("because it is executable");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let folder = work.path().to_string_lossy().into_owned();
+    let text =
+        String::from_utf8_lossy(&output.stdout).replace(&folder, "$WORK").replace(&*root().to_string_lossy(), ".");
+    let readme = fs::read_to_string(root().join("README.md")).expect("because it is there");
+    let block = readme.split("<!-- lineage -->\n```text\n").nth(1).and_then(|r| r.split("```").next());
+    assert_eq!(text, block.expect("because the README shows it"));
+}
