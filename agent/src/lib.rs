@@ -3,16 +3,17 @@
 //! Modules in reading order; upper ones may use lower ones, never the reverse (`cargo xtask tidy` checks):
 //!
 //! layers:
-//! cli > session query > context capture output > store formats > exit_code workflow
+//! cli > output > session query > context capture > store formats > exit_code workflow
 
 pub mod cli;
+
+pub mod output;
 
 pub mod query;
 pub mod session;
 
 pub mod capture;
 pub mod context;
-pub mod output;
 
 pub mod formats;
 pub mod store;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Result, bail};
-use flowcept_provenance::activity::{Activity, ActivityNo, Subtype};
+use flowcept_provenance::activity::ActivityNo;
 use flowcept_provenance::entity::{EntityNo, Origin};
 use flowcept_provenance::identity::{EntityId, FileKey};
 use flowcept_provenance::lineage::Provenance;
@@ -118,10 +118,9 @@ impl Library {
         let (workflow, told) = self.store.read(&self.store.log_path(&workflow))?;
         let mut bases = HashMap::new();
         for entity in &told.entities {
-            if !bases.contains_key(&entity.file) {
+            if let std::collections::hash_map::Entry::Vacant(entry) = bases.entry(entity.file) {
                 let spans = self.index.spans(&entity.file)?;
-                let base = spans.iter().find(|s| s.workflow == number).map_or(0, |s| s.base);
-                bases.insert(entity.file, base);
+                entry.insert(spans.iter().find(|s| s.workflow == number).map_or(0, |s| s.base));
             }
         }
         let run = Rc::new(Run { number, workflow, told, bases });
@@ -203,18 +202,6 @@ fn entity_of(run: &Run, id: &EntityId) -> Option<EntityNo> {
     found.map(|i| EntityNo(i as u32))
 }
 
-/// The command line of a task as a person reads it.
-pub fn command_line(activity: &Activity) -> String {
-    let mut words = activity.arguments.iter().map(|a| &**a);
-    let program = words.next().map_or("", |p| p.rsplit('/').next().unwrap_or(p));
-    let mut line = program.to_string();
-    for word in words {
-        line.push(' ');
-        line.push_str(word);
-    }
-    if activity.subtype == Subtype::Fork { format!("{line} (fork)") } else { line }
-}
-
 struct Walk<'a> {
     library: &'a mut Library,
     question: Question,
@@ -278,7 +265,7 @@ impl Walk<'_> {
         let what = What::Task {
             id: activity.process.task_id().to_string(),
             name: activity.name.to_string(),
-            command: command_line(activity),
+            command: activity.command_line(),
             workflow: run.workflow.id.to_string(),
         };
         let mut node = Node { what, via, again: false, children: Vec::new() };

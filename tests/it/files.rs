@@ -113,7 +113,7 @@ def new(n): return os.open(n,os.O_WRONLY|os.O_CREAT,0o600)
 os.sendfile(new('sent'),a,0,2)
 os.copy_file_range(a,new('ranged'),2,0)
 r,w=os.pipe(); os.splice(a,w,2,0); os.splice(r,new('spliced'),2)
-t=os.open('.',os.O_TMPFILE|os.O_RDWR,0o600); os.write(t,b'x'); os.link('/proc/self/fd/%d'%t,'named',follow_symlinks=True)
+t=os.open('.',os.O_TMPFILE|os.O_RDWR,0o600); os.write(t,b'x'); os.link('/proc/self/fd/%d'%t,'named',src_dir_fd=os.open('.',0),follow_symlinks=True)
 f=new('long'); os.ftruncate(f,100); os.truncate('b',1)\"";
     let Some((_dir, captured)) = run(script) else { return };
     assert!(captured.output.status.success(), "{}", captured.stderr());

@@ -1,5 +1,6 @@
 //! Real programs under the real binary, by feature.
 
+mod export;
 mod files;
 mod identity;
 mod loss;

@@ -167,7 +167,8 @@ fn in_place() {
 
 #[test]
 fn git() {
-    let script = "git init -q . && git add a b && git -c user.name=x -c user.email=x@x commit -q -m one && git mv a d && git -c user.name=x -c user.email=x@x commit -q -m two && git checkout -q HEAD~1";
+    // Old times: git reads a file again that is as young as its index.
+    let script = "touch -d 2020-01-01 a b; git init -q . && git add a b && git -c user.name=x -c user.email=x@x commit -q -m one && git mv a d && git -c user.name=x -c user.email=x@x commit -q -m two && git checkout -q HEAD~1";
     if need(&["git"]) {
         compare(
             texts,

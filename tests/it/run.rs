@@ -24,7 +24,8 @@ fn the_exit_code_and_the_streams_are_the_commands() {
     assert!(stderr.starts_with("err\n") && stderr.lines().count() <= 7, "{stderr}");
     assert_eq!(Captured::of(&["sh", "-c", "kill -TERM $$"], dir.path(), &[]).output.status.code(), Some(143));
     assert_eq!(Captured::of(&["no-such-program"], dir.path(), &[]).output.status.code(), Some(127));
-    assert_eq!(Captured::of(&["/etc/hostname"], dir.path(), &[]).output.status.code(), Some(126));
+    fs::write(dir.path().join("data"), "no program").expect("because the folder is ours");
+    assert_eq!(Captured::of(&["./data"], dir.path(), &[]).output.status.code(), Some(126));
 }
 
 #[test]
@@ -173,4 +174,54 @@ fn the_example_prints_the_readmes_lineage() {
     let readme = fs::read_to_string(root().join("README.md")).expect("because it is there");
     let block = readme.split("<!-- lineage -->\n```text\n").nth(1).and_then(|r| r.split("```").next());
     assert_eq!(text, block.expect("because the README shows it"));
+}
+
+/// The same example with one input renamed, one step removed, one file appended to: the tree changes just there.
+#[test]
+fn the_example_changed() {
+    if !need(&["bpf", "python"]) {
+        return;
+    }
+    let work = empty();
+    let licences = work.path().join("licences");
+    fs::create_dir(&licences).expect("because the folder is ours");
+    for name in ["GPL-2", "GPL-3", "Apache-2.0"] {
+        fs::copy(format!("/usr/share/common-licenses/{name}"), licences.join(name)).expect("because Debian has them");
+    }
+    fs::rename(licences.join("GPL-3"), licences.join("GPL-three")).expect("because it is there");
+    let source = fs::read_to_string(root().join("tests/programs/wordcount.sh")).expect("because it is there");
+    let changed = source
+        .replace("GPL-3", "GPL-three")
+        .replace("cat n.tmp >> summary.txt\n", "")
+        .replace("# 5. The result.\n", "tail -n 1 counts.txt >> ranked.txt\n");
+    fs::write(work.path().join("wordcount.sh"), changed).expect("because the folder is ours");
+    fs::copy(root().join("tests/programs/rank.py"), work.path().join("rank.py")).expect("because it is there");
+    let captured = Captured::of(&["sh", "wordcount.sh", "data", "licences"], work.path(), &[]);
+    assert!(captured.output.status.success(), "{}", captured.stderr());
+    let report = work.path().join("data/report.txt").to_string_lossy().into_owned();
+    let folder = fs::canonicalize(work.path()).expect("because it is there").to_string_lossy().into_owned();
+    let expected = "\
+$WORK/data/report.txt
+└── rank.py  [python3 $WORK/rank.py --merge ranked.txt summary.txt report.txt]
+    ├── $WORK/data/ranked.txt
+    │   ├── rank.py  [python3 $WORK/rank.py counts.txt ranked.txt]
+    │   │   └── $WORK/data/counts.txt
+    │   │       └── uniq  [uniq -c]
+    │   │           └── sort (pipe)
+    │   │               └── tr  [tr -cs a-z \\n] (pipe)
+    │   │                   └── tr  [tr A-Z a-z] (pipe)
+    │   │                       └── cat  [cat $WORK/licences/GPL-2 $WORK/licences/GPL-three $WORK/licences/Apache-2.0] (pipe)
+    │   │                           ├── $WORK/licences/GPL-2
+    │   │                           ├── $WORK/licences/GPL-three
+    │   │                           └── $WORK/licences/Apache-2.0
+    │   └── tail  [tail -n 1 counts.txt]
+    │       └── $WORK/data/counts.txt (see above)
+    └── $WORK/data/summary.txt
+        ├── head  [head -n 5]
+        │   └── sort  [sort -rn counts.txt] (pipe)
+        │       └── $WORK/data/counts.txt (see above)
+        └── wc  [wc -l]
+            └── $WORK/data/counts.txt (see above)
+";
+    assert_eq!(captured.ask(&["lineage", &report]).replace(&folder, "$WORK"), expected);
 }

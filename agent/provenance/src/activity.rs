@@ -124,3 +124,17 @@ pub struct Activity {
     /// Directories that it made.
     pub directories_made: u32,
 }
+
+impl Activity {
+    /// The command line as a person reads it.
+    pub fn command_line(&self) -> String {
+        let mut words = self.arguments.iter().map(|a| &**a);
+        let program = words.next().map_or("", |p| p.rsplit('/').next().unwrap_or(p));
+        let mut line = program.to_string();
+        for word in words {
+            line.push(' ');
+            line.push_str(word);
+        }
+        if self.subtype == Subtype::Fork { format!("{line} (fork)") } else { line }
+    }
+}

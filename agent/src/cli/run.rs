@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use nix::unistd::{ForkResult, User};
+use nix::unistd::User;
 use uuid::Uuid;
 
 use super::RunArgs;
-use crate::session::launch::{Launch, NotExecuted};
+use crate::session::launch::{self, Launch, NotExecuted};
 use crate::session::{Request, Session};
 use crate::store::Store;
 use crate::workflow::Workflow;
@@ -66,21 +66,12 @@ fn traced(args: &RunArgs, user: Option<User>, store: &Store) -> Result<ExitCode>
         if !args.quiet {
             eprintln!("flowcept: {} processes go on and are followed in the background; workflow {id}", end.living);
         }
-        #[expect(unsafe_code, reason = "fork(2)")]
-        // SAFETY: this process has one thread.
-        match unsafe { nix::unistd::fork() }.context("go to the background")? {
-            // The other process has the session now; nothing of ours may be flushed or closed twice.
-            ForkResult::Parent { .. } => std::process::exit(i32::from(code)),
-            ForkResult::Child => {
-                let _ = nix::unistd::setsid();
-                let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
-                let _ = nix::unistd::dup2_stdin(&null);
-                let _ = nix::unistd::dup2_stdout(&null);
-                let _ = nix::unistd::dup2_stderr(&null);
-                session.follow_stragglers(limit)?;
-                return finish(args, store, session, true, code);
-            }
+        // The process that stays has the session now; nothing of ours may be flushed or closed twice.
+        if launch::to_background()? == launch::Side::Foreground {
+            std::process::exit(i32::from(code));
         }
+        session.follow_stragglers(limit)?;
+        return finish(args, store, session, true, code);
     }
     finish(args, store, session, false, code)
 }

@@ -8,7 +8,7 @@ use flowcept_provenance::lineage::Provenance;
 use flowcept_provenance::role::Role;
 
 use crate::formats::flowcept;
-use crate::query::{Library, command_line};
+use crate::query::Library;
 use crate::store::Store;
 
 /// Lists runs, newest first.
@@ -46,7 +46,7 @@ pub(super) fn show(store: &Store, name: &str, failed: bool, json: bool) -> Resul
     if failed {
         for (i, activity) in told.activities.iter().enumerate() {
             if matches!(activity.outcome, Outcome::Exited(1..) | Outcome::Signalled(..)) {
-                println!("{}  {}", ending(activity.outcome), command_line(activity));
+                println!("{}  {}", ending(activity.outcome), activity.command_line());
                 files(told, ActivityNo(i as u32), "    ");
                 for (asked, errno) in &activity.failed_execs {
                     println!("    could not execute {asked}: {}", std::io::Error::from_raw_os_error(*errno as i32));
@@ -96,7 +96,7 @@ fn tree(told: &Provenance, children: &[Vec<usize>], at: usize, indent: &str) {
         Outcome::Exited(0) | Outcome::Replaced => String::new(),
         other => format!("  {}", ending(other)),
     };
-    println!("{indent}{}{outcome}", command_line(activity));
+    println!("{indent}{}{outcome}", activity.command_line());
     let inner = format!("{indent}  ");
     files(told, ActivityNo(at as u32), &inner);
     for child in &children[at] {

@@ -135,6 +135,33 @@ impl Child {
     }
 }
 
+/// Which of the two processes this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one that was started: it may end.
+    Foreground,
+    /// Its child, in a session of its own, without a terminal.
+    Background,
+}
+
+/// Goes on in the background, so that whoever waits for this process need not.
+pub fn to_background() -> Result<Side> {
+    #[expect(unsafe_code, reason = "fork(2)")]
+    // SAFETY: this process has one thread, so the child may allocate.
+    match unsafe { nix::unistd::fork() }.context("go to the background")? {
+        ForkResult::Parent { .. } => Ok(Side::Foreground),
+        ForkResult::Child => {
+            let _ = nix::unistd::setsid();
+            let null =
+                std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").context("open /dev/null")?;
+            let _ = nix::unistd::dup2_stdin(&null);
+            let _ = nix::unistd::dup2_stdout(&null);
+            let _ = nix::unistd::dup2_stderr(&null);
+            Ok(Side::Background)
+        }
+    }
+}
+
 fn become_user(launch: &Launch) -> Result<(), Errno> {
     let Some(user) = &launch.user else { return Ok(()) };
     let name = CString::new(user.name.as_bytes()).map_err(|_| Errno::EINVAL)?;

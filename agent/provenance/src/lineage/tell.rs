@@ -436,7 +436,9 @@ impl Lineage {
         }
         for (access, v) in &swept.rereads {
             if let Some(o) = owned.get(*access) {
-                let path = o.seen.path.clone().unwrap_or_else(|| Arc::from(file.to_string()));
+                // Under the name at its first use by the same image: it may have been renamed since.
+                let first = owned.iter().filter(|f| f.who == o.who).min_by_key(|f| f.seen.begun);
+                let path = first.and_then(|f| f.seen.path.clone()).unwrap_or_else(|| Arc::from(file.to_string()));
                 told.reread.push(Reread { activity: o.who, entity: number(*v), path });
             }
         }
