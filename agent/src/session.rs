@@ -5,11 +5,12 @@ pub mod launch;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use flowcept_probes::host::Facts;
-use flowcept_probes::{Probes, plan};
+use flowcept_probes::{Probes, Ring, plan};
 use flowcept_provenance::observation::{Counted, Left, Lost, Observation, Settled};
 use flowcept_provenance::quantity::{BootNs, UnixNs};
 use flowcept_wire::count;
@@ -56,11 +57,17 @@ pub fn probes(ring_bytes: u32, switched_off: &[String]) -> Result<Probes> {
     Probes::start(&plan).context("this host refuses the probes; see `flowcept doctor`")
 }
 
+/// What the ring's reader fills.
+struct Intake {
+    decoder: Decoder,
+    decoded: Vec<Observation>,
+}
+
 /// A run in progress.
 pub struct Session {
     probes: Probes,
-    decoder: RefCell<Decoder>,
-    decoded: RefCell<Vec<Observation>>,
+    ring: Ring<'static>,
+    intake: Rc<RefCell<Intake>>,
     log: Writer,
     log_path: PathBuf,
     workflow: Workflow,
@@ -89,10 +96,16 @@ impl Session {
         let log_path = store.log_path(&workflow);
         let log = Writer::create(&log_path, &workflow)?;
         let decoder = Decoder::new(workflow.boot, workflow.host.id);
+        let intake = Rc::new(RefCell::new(Intake { decoder, decoded: Vec::new() }));
+        let filled = intake.clone();
+        let ring = probes.ring(move |record| {
+            let Intake { decoder, decoded } = &mut *filled.borrow_mut();
+            decoder.decode(record, decoded);
+        })?;
         let mut session = Self {
             probes,
-            decoder: RefCell::new(decoder),
-            decoded: RefCell::default(),
+            ring,
+            intake,
             log,
             log_path,
             workflow,
@@ -101,7 +114,7 @@ impl Session {
             log_error: None,
         };
         session.probes.watch(child.pid(), ROOT)?;
-        let root = session.decoder.borrow().root(ROOT, child.pid(), BootNs(clock::boot_ns()));
+        let root = session.intake.borrow().decoder.root(ROOT, child.pid(), BootNs(clock::boot_ns()));
         session.log.append(&root);
         child.go()?;
         Ok((session, child))
@@ -149,12 +162,8 @@ impl Session {
 
     /// Reads the ring once and carries on what it held.
     fn take(&mut self, wait: Duration) -> Result<()> {
-        {
-            let (decoder, decoded) = (&self.decoder, &self.decoded);
-            let ring = self.probes.ring(|record| decoder.borrow_mut().decode(record, &mut decoded.borrow_mut()))?;
-            ring.poll(wait)?;
-        }
-        let batch = std::mem::take(&mut *self.decoded.borrow_mut());
+        self.ring.poll(wait)?;
+        let batch = std::mem::take(&mut self.intake.borrow_mut().decoded);
         for observation in batch {
             let ended = match &observation {
                 Observation::Ended(o) => {
@@ -182,15 +191,15 @@ impl Session {
     /// An image has ended: what it left in the kernel's map, and how its shared mappings look now.
     fn drain(&mut self, image: u64) -> Result<()> {
         let at = BootNs(clock::boot_ns());
-        let left = self.decoder.borrow_mut().left_by(image);
+        let left = self.intake.borrow_mut().decoder.left_by(image);
         for left in left {
             if let Some(sum) = self.probes.take_sum(image, left.file, left.access)?
-                && let Some(observation) = self.decoder.borrow().summed(image, left, sum, at)
+                && let Some(observation) = self.intake.borrow().decoder.summed(image, left, sum, at)
             {
                 self.log.append(&observation);
             }
         }
-        let mapped = self.decoder.borrow_mut().mapped_by(image);
+        let mapped = self.intake.borrow_mut().decoder.mapped_by(image);
         for (file, path) in mapped {
             use std::os::unix::fs::MetadataExt;
             let metadata = std::fs::metadata(&*path).ok().filter(|m| m.ino() == file.inode);
@@ -226,7 +235,7 @@ impl Session {
             self.lost("kernel ring", &format!("{name}: no room in the ring"), counter(count::DROPPED + *kind as u32));
         }
         self.lost("kernel", "a forked process could not be given task storage", counter(count::STORAGE_FAILED));
-        let refused = self.decoder.borrow().refused;
+        let refused = self.intake.borrow().decoder.refused;
         self.lost("decoder", "records refused", refused);
         if detached {
             let why = "descendants of the root were still running when --detach-after had passed".into();
@@ -235,7 +244,7 @@ impl Session {
         let living = self.living()?;
         let written = (1..10).map(|k| counter(count::WRITTEN + k)).sum();
         let forked = 1 + counter(count::PROCESSES_FORKED);
-        let decoded = self.decoder.borrow().decoded;
+        let decoded = self.intake.borrow().decoder.decoded;
         let ended = counter(count::PROCESSES_ENDED);
         self.log.append(&Observation::Counted(Counted { forked, ended, living, written, decoded }));
         self.commit();

@@ -1,2 +1,159 @@
-//! x
-fn main() {}
+//! Whole runs, traced against untraced, interleaved; prints ratios of CPU time. After every traced run the stored counts are
+//! checked: a ratio without that check is not reported. It asserts no timing.
+//!
+//! usage: bench-whole BINARY [--rounds N] [--small]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+use anyhow::{Context, Result, bail, ensure};
+
+struct Workload {
+    name: &'static str,
+    prepare: fn(&Path, usize) -> Result<()>,
+    command: fn(usize) -> String,
+    /// Least tasks and file uses or generations that the store must hold afterwards.
+    least: fn(usize) -> (usize, usize),
+    size: usize,
+    small: usize,
+}
+
+const WORKLOADS: [Workload; 4] = [
+    Workload {
+        name: "exec: /bin/true from sh",
+        prepare: |_, _| Ok(()),
+        command: |n| format!("i=0; while [ $i -lt {n} ]; do /bin/true; i=$((i+1)); done"),
+        least: |n| (n + 1, n),
+        size: 1000,
+        small: 20,
+    },
+    Workload {
+        name: "python reading small files",
+        prepare: files,
+        command: |_| {
+            "python3 -c \"import os\nfor d,_,fs in os.walk('in'):\n    for f in fs:\n        with open(d+'/'+f,'rb',0) as h: h.read()\""
+                .into()
+        },
+        least: |n| (1, n),
+        size: 20_000,
+        small: 200,
+    },
+    Workload {
+        name: "dd of 4 KiB blocks to a tmpfs",
+        prepare: |_, _| Ok(()),
+        command: |n| format!("dd if=/dev/zero of=/dev/shm/flowcept-bench bs=4096 count={n} status=none; rm /dev/shm/flowcept-bench"),
+        least: |_| (2, 1),
+        size: 200_000,
+        small: 1000,
+    },
+    Workload {
+        name: "tar x, find, rm of small files",
+        prepare: |dir, n| {
+            files(dir, n)?;
+            ensure!(Command::new("tar").args(["-cf", "in.tar", "in"]).current_dir(dir).status()?.success(), "tar failed");
+            Ok(())
+        },
+        command: |_| "mkdir out && tar -xf in.tar -C out && find out -type f > list && rm -r out".into(),
+        least: |n| (4, n),
+        size: 20_000,
+        small: 200,
+    },
+];
+
+fn files(dir: &Path, n: usize) -> Result<()> {
+    for i in 0..n {
+        let folder = dir.join(format!("in/{}", i / 100));
+        if i % 100 == 0 {
+            fs::create_dir_all(&folder)?;
+        }
+        fs::write(folder.join(format!("f{i}")), "some bytes\n")?;
+    }
+    Ok(())
+}
+
+/// CPU seconds of all children that ended, themselves or below them.
+fn cpu_of_children() -> f64 {
+    #[expect(unsafe_code, reason = "getrusage(2)")]
+    // SAFETY: the call fills the struct that it is given; zero is a valid value of it.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+fn timed(command: &mut Command) -> Result<f64> {
+    let before = cpu_of_children();
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status().context("start")?;
+    ensure!(status.success(), "the workload failed: {status}");
+    Ok(cpu_of_children() - before)
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let Some(binary) = arguments.first().map(PathBuf::from) else { bail!("usage: bench-whole BINARY [--rounds N] [--small]") };
+    let small = arguments.iter().any(|a| a == "--small");
+    let rounds = arguments.iter().position(|a| a == "--rounds").and_then(|i| arguments.get(i + 1)?.parse().ok());
+    let rounds: usize = if small { 1 } else { rounds.unwrap_or(7) };
+    println!("{:<34} {:>9} {:>9} {:>12}", "workload", "untraced", "tree", "tree + agent");
+    for w in &WORKLOADS {
+        let n = if small { w.small } else { w.size };
+        let (mut untraced, mut tree, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+        // One round more than counted: the first fills caches.
+        for round in 0..=rounds {
+            let base = tempfile::tempdir()?;
+            let (dir, store) = (base.path().join("w"), base.path().join("store"));
+            let fresh = || -> Result<()> {
+                let _ = fs::remove_dir_all(&dir);
+                fs::create_dir(&dir)?;
+                (w.prepare)(&dir, n)
+            };
+            fresh()?;
+            let plain = timed(Command::new("sh").args(["-c", &(w.command)(n)]).current_dir(&dir))?;
+            fresh()?;
+            let mut traced = Command::new(&binary);
+            traced.arg("--store").arg(&store).args(["run", "-q", "--", "sh", "-c", &(w.command)(n)]).current_dir(&dir);
+            let all = timed(&mut traced)?;
+            let (cpu, counts) = stored(&binary, &store)?;
+            let least = (w.least)(n);
+            ensure!(counts.0 >= least.0 && counts.1 >= least.1, "{}: stored {counts:?}, expected at least {least:?}", w.name);
+            if round > 0 || small {
+                untraced.push(plain);
+                tree.push(cpu / plain);
+                whole.push(all / plain);
+            }
+        }
+        println!("{:<34} {:>7.3} s {:>9.3} {:>12.3}", w.name, median(&mut untraced), median(&mut tree), median(&mut whole));
+    }
+    Ok(())
+}
+
+/// CPU of the traced tree as the store tells it, with tasks and file uses and generations; losses are an error.
+fn stored(binary: &Path, store: &Path) -> Result<(f64, (usize, usize))> {
+    let output = Command::new(binary).arg("--store").arg(store).args(["export", "last", "--files", "all"]).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let mut cpu = 0.0;
+    let (mut tasks, mut files) = (0, 0);
+    for line in text.lines() {
+        let value: serde_json::Value = serde_json::from_str(line)?;
+        if value["type"] == "workflow" {
+            let coverage = &value["custom_metadata"]["coverage"];
+            ensure!(coverage["complete"] == true, "something was lost: {coverage}");
+            continue;
+        }
+        tasks += 1;
+        for side in ["used", "generated"] {
+            files += value[side]["files"].as_array().map_or(0, Vec::len);
+        }
+        cpu += value["custom_metadata"]["cost"]["cpu_seconds"].as_f64().unwrap_or(0.0);
+    }
+    Ok((cpu, (tasks, files)))
+}

@@ -8,4 +8,4 @@ pub mod plan;
 mod probes;
 
 pub use error::Error;
-pub use probes::{Counters, Probes, Sum};
+pub use probes::{Counters, Probes, Ring, Sum};
