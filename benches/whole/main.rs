@@ -3,7 +3,7 @@
 //!
 //! usage: bench-whole BINARY [--rounds N] [--small]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
@@ -42,7 +42,11 @@ const WORKLOADS: [Workload; 4] = [
     Workload {
         name: "dd of 4 KiB blocks to a tmpfs",
         prepare: |_, _| Ok(()),
-        command: |n| format!("dd if=/dev/zero of=/dev/shm/flowcept-bench bs=4096 count={n} status=none; rm /dev/shm/flowcept-bench"),
+        command: |n| {
+            format!(
+                "dd if=/dev/zero of=/dev/shm/flowcept-bench bs=4096 count={n} status=none; rm /dev/shm/flowcept-bench"
+            )
+        },
         least: |_| (2, 1),
         size: 200_000,
         small: 1000,
@@ -51,7 +55,10 @@ const WORKLOADS: [Workload; 4] = [
         name: "tar x, find, rm of small files",
         prepare: |dir, n| {
             files(dir, n)?;
-            ensure!(Command::new("tar").args(["-cf", "in.tar", "in"]).current_dir(dir).status()?.success(), "tar failed");
+            ensure!(
+                Command::new("tar").args(["-cf", "in.tar", "in"]).current_dir(dir).status()?.success(),
+                "tar failed"
+            );
             Ok(())
         },
         command: |_| "mkdir out && tar -xf in.tar -C out && find out -type f > list && rm -r out".into(),
@@ -85,11 +92,34 @@ fn cpu_of_children() -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
-fn timed(command: &mut Command) -> Result<f64> {
-    let before = cpu_of_children();
+/// Runs a workload through `--measure`, so that traced and untraced trees are measured by the same process above them.
+fn measured(before: &[&Path], run: &[&str], dir: &Path, script: &str) -> Result<(f64, f64)> {
+    let figure = dir.join("cpu");
+    let own = env::current_exe()?;
+    let start = cpu_of_children();
+    let mut words = before.iter().map(|p| p.as_os_str()).chain(run.iter().map(|r| std::ffi::OsStr::new(*r)));
+    let mut command = match words.next() {
+        Some(program) => {
+            let mut command = Command::new(program);
+            command.args(words).arg(&own);
+            command
+        }
+        None => Command::new(&own),
+    };
+    command.arg("--measure").arg(&figure).args(["sh", "-c", script]).current_dir(dir);
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status().context("start")?;
     ensure!(status.success(), "the workload failed: {status}");
-    Ok(cpu_of_children() - before)
+    let tree = fs::read_to_string(&figure).context("read what was measured")?.parse()?;
+    Ok((tree, cpu_of_children() - start))
+}
+
+/// Runs a command and writes the CPU seconds of its tree to a file.
+fn measure(figure: &str, command: &[String]) -> Result<()> {
+    let (program, arguments) = command.split_first().context("--measure FILE COMMAND")?;
+    let status = Command::new(program).args(arguments).status()?;
+    ensure!(status.success(), "the workload failed: {status}");
+    fs::write(figure, cpu_of_children().to_string())?;
+    Ok(())
 }
 
 fn median(values: &mut [f64]) -> f64 {
@@ -99,7 +129,13 @@ fn median(values: &mut [f64]) -> f64 {
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let Some(binary) = arguments.first().map(PathBuf::from) else { bail!("usage: bench-whole BINARY [--rounds N] [--small]") };
+    if let [word, figure, command @ ..] = arguments.as_slice()
+        && word == "--measure"
+    {
+        return measure(figure, command);
+    }
+    let Some(binary) = arguments.first() else { bail!("usage: bench-whole BINARY [--rounds N] [--small]") };
+    let binary = fs::canonicalize(binary).with_context(|| format!("find {binary}"))?;
     let small = arguments.iter().any(|a| a == "--small");
     let rounds = arguments.iter().position(|a| a == "--rounds").and_then(|i| arguments.get(i + 1)?.parse().ok());
     let rounds: usize = if small { 1 } else { rounds.unwrap_or(7) };
@@ -117,32 +153,39 @@ fn main() -> Result<()> {
                 (w.prepare)(&dir, n)
             };
             fresh()?;
-            let plain = timed(Command::new("sh").args(["-c", &(w.command)(n)]).current_dir(&dir))?;
+            let (plain, _) = measured(&[], &[], &dir, &(w.command)(n))?;
             fresh()?;
-            let mut traced = Command::new(&binary);
-            traced.arg("--store").arg(&store).args(["run", "-q", "--", "sh", "-c", &(w.command)(n)]).current_dir(&dir);
-            let all = timed(&mut traced)?;
-            let (cpu, counts) = stored(&binary, &store)?;
+            let before = [&*binary, Path::new("--store"), &store];
+            let (traced, all) = measured(&before, &["run", "-q", "--"], &dir, &(w.command)(n))?;
+            let counts = stored(&binary, &store)?;
             let least = (w.least)(n);
-            ensure!(counts.0 >= least.0 && counts.1 >= least.1, "{}: stored {counts:?}, expected at least {least:?}", w.name);
+            ensure!(
+                counts.0 >= least.0 && counts.1 >= least.1,
+                "{}: stored {counts:?}, expected at least {least:?}",
+                w.name
+            );
             if round > 0 || small {
                 untraced.push(plain);
-                tree.push(cpu / plain);
+                tree.push(traced / plain);
                 whole.push(all / plain);
             }
         }
-        println!("{:<34} {:>7.3} s {:>9.3} {:>12.3}", w.name, median(&mut untraced), median(&mut tree), median(&mut whole));
+        println!(
+            "{:<34} {:>7.3} s {:>9.3} {:>12.3}",
+            w.name,
+            median(&mut untraced),
+            median(&mut tree),
+            median(&mut whole)
+        );
     }
     Ok(())
 }
 
-/// CPU of the traced tree as the store tells it, with tasks and file uses and generations; losses are an error.
-fn stored(binary: &Path, store: &Path) -> Result<(f64, (usize, usize))> {
+/// Tasks, and file uses and generations, of the run in this store; losses are an error.
+fn stored(binary: &Path, store: &Path) -> Result<(usize, usize)> {
     let output = Command::new(binary).arg("--store").arg(store).args(["export", "last", "--files", "all"]).output()?;
-    let text = String::from_utf8(output.stdout)?;
-    let mut cpu = 0.0;
     let (mut tasks, mut files) = (0, 0);
-    for line in text.lines() {
+    for line in String::from_utf8(output.stdout)?.lines() {
         let value: serde_json::Value = serde_json::from_str(line)?;
         if value["type"] == "workflow" {
             let coverage = &value["custom_metadata"]["coverage"];
@@ -153,7 +196,6 @@ fn stored(binary: &Path, store: &Path) -> Result<(f64, (usize, usize))> {
         for side in ["used", "generated"] {
             files += value[side]["files"].as_array().map_or(0, Vec::len);
         }
-        cpu += value["custom_metadata"]["cost"]["cpu_seconds"].as_f64().unwrap_or(0.0);
     }
-    Ok((cpu, (tasks, files)))
+    Ok((tasks, files))
 }

@@ -5,7 +5,7 @@ mod codegen;
 mod tidy;
 
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Result, bail};
 
@@ -26,7 +26,21 @@ fn task() -> Result<ExitCode> {
         ["codegen"] => codegen::run(root, false)?,
         ["codegen", "--check"] => codegen::run(root, true)?,
         ["tidy"] => tidy::run(root)?,
-        _ => bail!("usage: cargo xtask ci | codegen [--check] | tidy"),
+        ["bench", rest @ ..] => bench(root, rest)?,
+        _ => bail!("usage: cargo xtask ci | codegen [--check] | tidy | bench [--rounds N] [--small]"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whole runs, traced against untraced, with release builds of both.
+fn bench(root: &Path, arguments: &[&str]) -> Result<()> {
+    let build = ["build", "--release", "-p", "flowcept-agent", "-p", "flowcept-benches"];
+    if !Command::new("cargo").args(build).current_dir(root).status()?.success() {
+        bail!("cargo {} failed", build.join(" "));
+    }
+    let run = ["run", "--quiet", "--release", "-p", "flowcept-benches", "--", "target/release/flowcept"];
+    if !Command::new("cargo").args(run).args(arguments).current_dir(root).status()?.success() {
+        bail!("the bench failed: see above");
+    }
+    Ok(())
 }
