@@ -1,4 +1,8 @@
-//! Observations as bytes, for the log. Reading never panics: what is not understood is none.
+//! Observations as bytes, for the log. Reading never panics: what is not understood is none. It does not know of files.
+//!
+//! A tag, then the fields in the order below. Numbers are LEB128; what looks random (digests, volumes, boots) has
+//! its fixed width, little endian, because LEB128 would make it longer. Times that lie near another one are the
+//! distance to it.
 
 use std::sync::Arc;
 
@@ -17,6 +21,9 @@ impl Out<'_> {
         }
         self.0.push(n as u8);
     }
+    fn fixed(&mut self, n: u64) {
+        self.0.extend_from_slice(&n.to_le_bytes());
+    }
     fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
         self.0.extend(text.as_bytes());
@@ -32,9 +39,12 @@ impl Out<'_> {
     }
     fn file(&mut self, file: &FileKey) {
         let f = &file.filesystem;
-        for n in [f.magic.into(), f.host.into(), f.volume, file.inode, file.generation.into()] {
-            self.number(n);
-        }
+        self.number(f.magic.into());
+        self.0.extend_from_slice(&f.host.to_le_bytes());
+        self.fixed(f.volume);
+        self.number(file.inode);
+        // Generations are random on most filesystems.
+        self.0.extend_from_slice(&file.generation.to_le_bytes());
     }
     fn optional_file(&mut self, file: Option<&FileKey>) {
         self.number(u64::from(file.is_some()));
@@ -43,15 +53,17 @@ impl Out<'_> {
         }
     }
     fn process(&mut self, p: &ProcessKey) {
-        for n in [(p.boot >> 64) as u64, p.boot as u64, p.pid_namespace.into(), p.tgid.into(), p.start_ticks, p.digest]
-        {
-            self.number(n);
-        }
+        self.0.extend_from_slice(&p.boot.to_le_bytes());
+        self.number(p.pid_namespace.into());
+        self.number(p.tgid.into());
+        self.number(p.start_ticks);
+        self.fixed(p.digest);
     }
     fn state(&mut self, s: &FileState) {
-        for n in [s.size.0, s.mtime.0, s.ctime.0, s.links.into()] {
-            self.number(n);
-        }
+        self.number(s.size.0);
+        self.number(s.mtime.0);
+        self.number(s.ctime.0.wrapping_sub(s.mtime.0));
+        self.number(s.links.into());
     }
     fn costs(&mut self, c: &Costs) {
         for n in [
@@ -68,6 +80,7 @@ impl Out<'_> {
     }
 }
 
+/// What is left to read.
 struct In<'a>(&'a [u8]);
 
 impl<'a> In<'a> {
@@ -76,12 +89,21 @@ impl<'a> In<'a> {
         for shift in (0..64).step_by(7) {
             let (byte, rest) = self.0.split_first()?;
             self.0 = rest;
-            n |= u64::from(byte & 0x7f).checked_shl(shift)?;
+            // The tenth byte has room for one bit only; more of them were never written by us.
+            if shift == 63 && *byte > 1 {
+                return None;
+            }
+            n |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 return Some(n);
             }
         }
         None
+    }
+    fn fixed<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*bytes)
     }
     fn small(&mut self) -> Option<u32> {
         self.number()?.try_into().ok()
@@ -93,23 +115,30 @@ impl<'a> In<'a> {
         std::str::from_utf8(text).ok()
     }
     fn optional(&mut self) -> Option<Option<Arc<str>>> {
-        Some(if self.number()? == 0 { None } else { Some(self.text()?.into()) })
+        let [some] = self.flags()?;
+        Some(if some { Some(self.text()?.into()) } else { None })
     }
     fn flags<const N: usize>(&mut self) -> Option<[bool; N]> {
         let n = self.number()?;
+        // A flag that this version does not know changes what the rest means.
+        if n >> N != 0 {
+            return None;
+        }
         Some(std::array::from_fn(|i| n >> i & 1 == 1))
     }
     fn file(&mut self) -> Option<FileKey> {
-        let filesystem = FilesystemId { magic: self.small()?, host: self.small()?, volume: self.number()? };
-        Some(FileKey { filesystem, inode: self.number()?, generation: self.small()? })
+        let (magic, host) = (self.small()?, u32::from_le_bytes(self.fixed()?));
+        let filesystem = FilesystemId { magic, host, volume: u64::from_le_bytes(self.fixed()?) };
+        Some(FileKey { filesystem, inode: self.number()?, generation: u32::from_le_bytes(self.fixed()?) })
     }
     fn optional_file(&mut self) -> Option<Option<FileKey>> {
-        Some(if self.number()? == 0 { None } else { Some(self.file()?) })
+        let [some] = self.flags()?;
+        Some(if some { Some(self.file()?) } else { None })
     }
     fn process(&mut self) -> Option<ProcessKey> {
-        let boot = u128::from(self.number()?) << 64 | u128::from(self.number()?);
-        let (pid_namespace, tgid) = (self.small()?, self.small()?);
-        Some(ProcessKey { boot, pid_namespace, tgid, start_ticks: self.number()?, digest: self.number()? })
+        let boot = u128::from_le_bytes(self.fixed()?);
+        let (pid_namespace, tgid, start_ticks) = (self.small()?, self.small()?, self.number()?);
+        Some(ProcessKey { boot, pid_namespace, tgid, start_ticks, digest: u64::from_le_bytes(self.fixed()?) })
     }
     fn image(&mut self) -> Option<ImageNo> {
         self.number().map(ImageNo)
@@ -124,8 +153,9 @@ impl<'a> In<'a> {
         self.number().map(Nanos)
     }
     fn state(&mut self) -> Option<FileState> {
-        let (size, mtime, ctime) = (self.bytes()?, UnixNs(self.number()?), UnixNs(self.number()?));
-        Some(FileState { size, mtime, ctime, links: self.small()? })
+        let (size, mtime) = (self.bytes()?, self.number()?);
+        let ctime = UnixNs(mtime.wrapping_add(self.number()?));
+        Some(FileState { size, mtime: UnixNs(mtime), ctime, links: self.small()? })
     }
     fn costs(&mut self) -> Option<Costs> {
         Some(Costs {
@@ -148,38 +178,33 @@ impl<'a> In<'a> {
     }
 }
 
-const KINDS: [FileKind; 3] = [FileKind::Regular, FileKind::Pipe, FileKind::Device];
-const ACCESSES: [Access; 4] = [Access::Read, Access::Write, Access::Map, Access::MapWrite];
-const NAMINGS: [Naming; 7] = [
-    Naming::Rename,
-    Naming::Exchange,
-    Naming::Link,
-    Naming::Unlink,
-    Naming::Symlink,
-    Naming::MakeDirectory,
-    Naming::RemoveDirectory,
-];
-const MECHANISMS: [Mechanism; 10] = [
-    Mechanism::IoUring,
-    Mechanism::LinuxAio,
-    Mechanism::Socket,
-    Mechanism::SystemVSharedMemory,
-    Mechanism::MessageQueue,
-    Mechanism::ProcessVm,
-    Mechanism::Compat,
-    Mechanism::SharedMemory,
-    Mechanism::Deduplication,
-    Mechanism::TruncateByName,
-];
-
-/// Position in one of the tables above; they hold every variant.
-fn position<T: PartialEq>(table: &[T], value: &T) -> u64 {
-    table.iter().position(|t| t == value).expect("because the table holds every variant") as u64
+/// Numbers for the variants of an enum. The compiler asks for one when a variant is added; the order of declaration
+/// is free to change without the format.
+macro_rules! numbered {
+    ($to:ident, $from:ident, $of:ident { $($number:literal = $variant:ident),* $(,)? }) => {
+        fn $to(value: $of) -> u64 {
+            match value {
+                $($of::$variant => $number,)*
+            }
+        }
+        fn $from(number: u64) -> Option<$of> {
+            match number {
+                $($number => Some($of::$variant),)*
+                _ => None,
+            }
+        }
+    };
 }
 
-fn pick<T: Copy>(table: &[T], n: u64) -> Option<T> {
-    usize::try_from(n).ok().and_then(|n| table.get(n)).copied()
-}
+numbered!(kind_number, kind, FileKind { 0 = Regular, 1 = Pipe, 2 = Device });
+numbered!(access_number, access, Access { 0 = Read, 1 = Write, 2 = Map, 3 = MapWrite });
+numbered!(naming_number, naming, Naming {
+    0 = Rename, 1 = Exchange, 2 = Link, 3 = Unlink, 4 = Symlink, 5 = MakeDirectory, 6 = RemoveDirectory,
+});
+numbered!(mechanism_number, mechanism, Mechanism {
+    0 = IoUring, 1 = LinuxAio, 2 = Socket, 3 = SystemVSharedMemory, 4 = MessageQueue, 5 = ProcessVm, 6 = Compat,
+    7 = SharedMemory, 8 = Deduplication, 9 = TruncateByName,
+});
 
 /// Appends one observation.
 pub(crate) fn encode(observation: &Observation, out: &mut Vec<u8>) {
@@ -188,11 +213,13 @@ pub(crate) fn encode(observation: &Observation, out: &mut Vec<u8>) {
         Observation::Forked(o) => {
             out.number(1);
             out.number(o.image.0);
-            out.number(o.parent.map_or(0, |p| p.0 + 1));
+            out.flags(&[o.shares_memory, o.parent.is_some()]);
+            if let Some(parent) = o.parent {
+                out.number(parent.0);
+            }
             out.process(&o.process);
             out.number(o.pid.0.into());
             out.number(o.at.0);
-            out.flags(&[o.shares_memory]);
         }
         Observation::Execed(o) => {
             out.number(2);
@@ -243,8 +270,8 @@ pub(crate) fn encode(observation: &Observation, out: &mut Vec<u8>) {
             out.number(6);
             out.number(o.image.0);
             out.file(&o.file);
-            out.number(position(&KINDS, &o.kind));
-            out.number(position(&ACCESSES, &o.access));
+            out.number(kind_number(o.kind));
+            out.number(access_number(o.access));
             out.number(o.at.0);
             out.optional(o.path.as_ref());
             out.flags(&[o.nameless, o.created, o.truncated, o.executable, o.uncertain]);
@@ -255,10 +282,12 @@ pub(crate) fn encode(observation: &Observation, out: &mut Vec<u8>) {
             out.number(7);
             out.number(o.image.0);
             out.file(&o.file);
-            out.number(position(&ACCESSES, &o.access));
-            for n in [o.at.0, o.bytes.0, o.calls, o.first.0, o.last.0] {
-                out.number(n);
-            }
+            out.number(access_number(o.access));
+            out.number(o.at.0);
+            out.number(o.bytes.0);
+            out.number(o.calls);
+            out.number(o.at.0.wrapping_sub(o.first.0));
+            out.number(o.at.0.wrapping_sub(o.last.0));
             out.flags(&[o.last_close]);
             out.state(&o.state);
         }
@@ -266,7 +295,7 @@ pub(crate) fn encode(observation: &Observation, out: &mut Vec<u8>) {
             out.number(8);
             out.number(o.image.0);
             out.number(o.at.0);
-            out.number(position(&NAMINGS, &o.naming));
+            out.number(naming_number(o.naming));
             out.optional_file(o.file.as_ref());
             out.optional_file(o.replaced.as_ref());
             out.flags(&[o.directory, o.inferred]);
@@ -278,14 +307,16 @@ pub(crate) fn encode(observation: &Observation, out: &mut Vec<u8>) {
             out.number(9);
             out.number(o.image.0);
             out.number(o.at.0);
-            out.number(position(&MECHANISMS, &o.mechanism));
+            out.number(mechanism_number(o.mechanism));
         }
         Observation::Settled(o) => {
             out.number(10);
             out.number(o.image.0);
             out.file(&o.file);
             out.flags(&[o.state.is_some(), o.untold]);
-            out.state(&o.state.unwrap_or_default());
+            if let Some(state) = &o.state {
+                out.state(state);
+            }
         }
         Observation::Lost(o) => {
             out.number(11);
@@ -305,14 +336,33 @@ pub(crate) fn encode(observation: &Observation, out: &mut Vec<u8>) {
     }
 }
 
-/// One observation, if the bytes are one.
+/// Appends a number as LEB128.
+pub(crate) fn put_number(number: u64, out: &mut Vec<u8>) {
+    Out(out).number(number);
+}
+
+/// Takes a number in LEB128 off the begin.
+pub(crate) fn take_number(bytes: &mut &[u8]) -> Option<u64> {
+    let mut rest = In(bytes);
+    let number = rest.number()?;
+    *bytes = rest.0;
+    Some(number)
+}
+
+/// One observation, if the bytes are one and nothing else.
 pub(crate) fn decode(bytes: &[u8]) -> Option<Observation> {
-    let mut i = In(bytes);
+    let mut rest = In(bytes);
+    let observation = one(&mut rest)?;
+    rest.0.is_empty().then_some(observation)
+}
+
+fn one(i: &mut In<'_>) -> Option<Observation> {
     Some(match i.number()? {
         1 => {
-            let (image, parent) = (i.image()?, i.number()?.checked_sub(1).map(ImageNo));
+            let image = i.image()?;
+            let [shares_memory, forked] = i.flags()?;
+            let parent = if forked { Some(i.image()?) } else { None };
             let (process, pid, at) = (i.process()?, Pid(i.small()?), i.at()?);
-            let [shares_memory] = i.flags()?;
             Observation::Forked(Forked { image, parent, process, pid, at, shares_memory })
         }
         2 => Observation::Execed(Box::new(Execed {
@@ -350,7 +400,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Observation> {
         5 => Observation::Freed(Freed { image: i.image()?, cpu: i.nanos()? }),
         6 => {
             let (image, file) = (i.image()?, i.file()?);
-            let (kind, access) = (pick(&KINDS, i.number()?)?, pick(&ACCESSES, i.number()?)?);
+            let (kind, access) = (kind(i.number()?)?, access(i.number()?)?);
             let (at, path) = (i.at()?, i.optional()?);
             let [nameless, created, truncated, executable, uncertain] = i.flags()?;
             let (open_file, state) = (i.number()?, i.state()?);
@@ -371,8 +421,10 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Observation> {
             }))
         }
         7 => {
-            let (image, file, access) = (i.image()?, i.file()?, pick(&ACCESSES, i.number()?)?);
-            let (at, bytes, calls, first, last) = (i.at()?, i.bytes()?, i.number()?, i.at()?, i.at()?);
+            let (image, file, access) = (i.image()?, i.file()?, access(i.number()?)?);
+            let (at, bytes, calls) = (i.at()?, i.bytes()?, i.number()?);
+            let first = BootNs(at.0.wrapping_sub(i.number()?));
+            let last = BootNs(at.0.wrapping_sub(i.number()?));
             let [last_close] = i.flags()?;
             Observation::Summed(Summed {
                 image,
@@ -388,7 +440,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Observation> {
             })
         }
         8 => {
-            let (image, at, naming) = (i.image()?, i.at()?, pick(&NAMINGS, i.number()?)?);
+            let (image, at, naming) = (i.image()?, i.at()?, naming(i.number()?)?);
             let (file, replaced) = (i.optional_file()?, i.optional_file()?);
             let [directory, inferred] = i.flags()?;
             let (old_path, new_path) = (i.text()?.into(), i.optional()?);
@@ -396,12 +448,12 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Observation> {
             let named = Named { image, at, naming, file, directory, replaced, old_path, new_path, state, inferred };
             Observation::Named(Box::new(named))
         }
-        9 => Observation::Unseen(Unseen { image: i.image()?, at: i.at()?, mechanism: pick(&MECHANISMS, i.number()?)? }),
+        9 => Observation::Unseen(Unseen { image: i.image()?, at: i.at()?, mechanism: mechanism(i.number()?)? }),
         10 => {
             let (image, file) = (i.image()?, i.file()?);
             let [some, untold] = i.flags()?;
-            let state = i.state()?;
-            Observation::Settled(Settled { image, file, state: some.then_some(state), untold })
+            let state = if some { Some(i.state()?) } else { None };
+            Observation::Settled(Settled { image, file, state, untold })
         }
         11 => Observation::Lost(Lost { source: i.text()?.into(), cause: i.text()?.into(), count: i.number()? }),
         12 => {
@@ -418,42 +470,209 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn file() -> impl Strategy<Value = FileKey> {
-        (any::<u32>(), any::<u32>(), any::<u64>(), any::<u64>(), any::<u32>()).prop_map(
-            |(magic, host, volume, inode, generation)| FileKey {
-                filesystem: FilesystemId { magic, host, volume },
-                inode,
-                generation,
-            },
-        )
+    /// One of each variant, made of the given numbers, texts and flags.
+    fn every(numbers: &[u64], texts: &[String], flags: &[bool]) -> Vec<Observation> {
+        let mut numbers = numbers.iter().copied().cycle();
+        let mut n = || numbers.next().expect("because a cycle has no end");
+        let mut turns = texts.iter().cycle();
+        let mut t = || turns.next().expect("because a cycle has no end").as_str();
+        let mut sides = flags.iter().copied().cycle();
+        let mut f = || sides.next().expect("because a cycle has no end");
+        macro_rules! file {
+            () => {{
+                let filesystem = FilesystemId { magic: n() as u32, host: n() as u32, volume: n() };
+                FileKey { filesystem, inode: n(), generation: n() as u32 }
+            }};
+        }
+        macro_rules! state {
+            () => {{
+                let (size, mtime, ctime) = (ByteCount(n()), UnixNs(n()), UnixNs(n()));
+                FileState { size, mtime, ctime, links: n() as u32 }
+            }};
+        }
+        macro_rules! process {
+            () => {{
+                let boot = u128::from(n()) << 64 | u128::from(n());
+                let (pid_namespace, tgid) = (n() as u32, n() as u32);
+                ProcessKey { boot, pid_namespace, tgid, start_ticks: n(), digest: n() }
+            }};
+        }
+        macro_rules! costs {
+            () => {
+                Costs {
+                    cpu: Nanos(n()),
+                    user: Nanos(n()),
+                    system: Nanos(n()),
+                    storage_read: ByteCount(n()),
+                    storage_written: ByteCount(n()),
+                    peak_memory: ByteCount(n()),
+                    peak_memory_process: ByteCount(n()),
+                }
+            };
+        }
+        vec![
+            Observation::Forked(Forked {
+                image: ImageNo(n()),
+                parent: f().then(|| ImageNo(n())),
+                process: process!(),
+                pid: Pid(n() as u32),
+                at: BootNs(n()),
+                shares_memory: f(),
+            }),
+            Observation::Execed(Box::new(Execed {
+                image: ImageNo(n()),
+                previous: ImageNo(n()),
+                process: process!(),
+                pid: Pid(n() as u32),
+                at: BootNs(n()),
+                executable: file!(),
+                state: state!(),
+                executable_path: t().into(),
+                asked: t().into(),
+                directory: t().into(),
+                arguments: texts.iter().skip(1).map(|t| t.as_str().into()).collect(),
+                arguments_cut: n() as u32,
+                environment: texts.iter().skip(1).map(|t| (t.as_str().into(), t.to_uppercase().into())).collect(),
+                credentials: Credentials {
+                    uid: n() as u32,
+                    euid: n() as u32,
+                    gid: n() as u32,
+                    egid: n() as u32,
+                    cgroup: n(),
+                    mount_namespace: n() as u32,
+                    pid_namespace: n() as u32,
+                },
+                costs: costs!(),
+            })),
+            Observation::ExecFailed(ExecFailed {
+                image: ImageNo(n()),
+                at: BootNs(n()),
+                asked: t().into(),
+                errno: n() as u32,
+            }),
+            Observation::Ended(Ended { image: ImageNo(n()), at: BootNs(n()), code: n() as u32, costs: costs!() }),
+            Observation::Freed(Freed { image: ImageNo(n()), cpu: Nanos(n()) }),
+            Observation::Touched(Box::new(Touched {
+                image: ImageNo(n()),
+                file: file!(),
+                kind: kind(n() % 3).expect("because there are three"),
+                access: access(n() % 4).expect("because there are four"),
+                at: BootNs(n()),
+                path: f().then(|| t().into()),
+                nameless: f(),
+                created: f(),
+                truncated: f(),
+                executable: f(),
+                uncertain: f(),
+                open_file: n(),
+                state: state!(),
+            })),
+            Observation::Summed(Summed {
+                image: ImageNo(n()),
+                file: file!(),
+                access: access(n() % 4).expect("because there are four"),
+                at: BootNs(n()),
+                bytes: ByteCount(n()),
+                calls: n(),
+                first: BootNs(n()),
+                last: BootNs(n()),
+                last_close: f(),
+                state: state!(),
+            }),
+            Observation::Named(Box::new(Named {
+                image: ImageNo(n()),
+                at: BootNs(n()),
+                naming: naming(n() % 7).expect("because there are seven"),
+                file: f().then(|| file!()),
+                directory: f(),
+                replaced: f().then(|| file!()),
+                old_path: t().into(),
+                new_path: f().then(|| t().into()),
+                state: state!(),
+                inferred: f(),
+            })),
+            Observation::Unseen(Unseen {
+                image: ImageNo(n()),
+                at: BootNs(n()),
+                mechanism: mechanism(n() % 10).expect("because there are ten"),
+            }),
+            Observation::Settled(Settled {
+                image: ImageNo(n()),
+                file: file!(),
+                state: f().then(|| state!()),
+                untold: f(),
+            }),
+            Observation::Lost(Lost { source: t().into(), cause: t().into(), count: n() }),
+            Observation::Counted(Counted { forked: n(), ended: n(), living: n(), written: n(), decoded: n() }),
+            Observation::Left(Left { why: t().into(), at: BootNs(n()) }),
+        ]
+    }
+
+    fn bytes_of(observation: &Observation) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(observation, &mut bytes);
+        bytes
+    }
+
+    /// Small, large and extreme ones.
+    fn number() -> impl Strategy<Value = u64> {
+        prop_oneof![any::<u64>(), 0..300_u64, Just(u64::MAX), Just(0)]
     }
 
     proptest! {
         #[test]
-        fn touched_and_named_come_back(f in file(), r in proptest::option::of(file()), path in ".*", flags in any::<[bool; 5]>(), n in any::<[u64; 5]>()) {
-            let state = FileState { size: ByteCount(n[0]), mtime: UnixNs(n[1]), ctime: UnixNs(n[2]), links: 3 };
-            let touched = Observation::Touched(Box::new(Touched {
-                image: ImageNo(n[3]), file: f, kind: FileKind::Pipe, access: Access::MapWrite, at: BootNs(n[4]),
-                path: flags[0].then(|| path.as_str().into()), nameless: flags[1], created: flags[2], truncated: flags[3],
-                executable: flags[4], uncertain: flags[0], open_file: n[1], state,
-            }));
-            let named = Observation::Named(Box::new(Named {
-                image: ImageNo(n[3]), at: BootNs(n[4]), naming: Naming::Link, file: r, directory: flags[0], replaced: Some(f),
-                old_path: path.as_str().into(), new_path: None, state, inferred: flags[1],
-            }));
-            for observation in [touched, named] {
-                let mut bytes = Vec::new();
-                encode(&observation, &mut bytes);
-                prop_assert_eq!(decode(&bytes), Some(observation));
+        fn every_variant_comes_back_whole_and_not_at_all_when_cut(
+            numbers in proptest::collection::vec(number(), 31),
+            texts in proptest::collection::vec(".{0,20}", 1..5),
+            flags in proptest::collection::vec(any::<bool>(), 11),
+        ) {
+            for (tag, observation) in (1..).zip(every(&numbers, &texts, &flags)) {
+                let mut bytes = bytes_of(&observation);
+                prop_assert_eq!(bytes[0], tag);
                 for cut in 0..bytes.len() {
-                    let _ = decode(&bytes[..cut]);
+                    prop_assert_eq!(decode(&bytes[..cut]), None);
                 }
+                let whole = decode(&bytes);
+                bytes.push(0);
+                prop_assert_eq!(decode(&bytes), None);
+                prop_assert_eq!(whole, Some(observation));
             }
         }
 
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_read_without_a_panic(
+            tag in 0..16_u8,
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
             let _ = decode(&bytes);
+            // Most random bytes have no known tag: give them one.
+            let _ = decode(&[&[tag], &*bytes].concat());
         }
+
+        #[test]
+        fn changed_bytes_are_read_without_a_panic(
+            numbers in proptest::collection::vec(number(), 31),
+            at in any::<proptest::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            for observation in every(&numbers, &["a".into(), "bc".into()], &[true, false, true]) {
+                let mut bytes = bytes_of(&observation);
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+                let _ = decode(&bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_version_wrote_is_none() {
+        assert_eq!(decode(&[]), None);
+        assert_eq!(decode(&[0]), None);
+        assert_eq!(decode(&[14]), None);
+        // A number beyond 64 bits, and a list and a text that claim more than there is.
+        assert_eq!(decode(&[5, 1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 2]), None);
+        assert_eq!(decode(&[13, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, 0]), None);
+        // A text that is not UTF-8.
+        assert_eq!(decode(&[13, 1, 255, 0]), None);
     }
 }
