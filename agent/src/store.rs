@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use flowcept_provenance::lineage::{Lineage, Provenance};
-use flowcept_provenance::observation::{Left, Observation};
+use flowcept_provenance::observation::{Left, Lost, Observation};
 use flowcept_provenance::quantity::BootNs;
 
 use crate::workflow::Workflow;
@@ -121,6 +121,10 @@ impl Store {
         let mut lineage = Lineage::default();
         for observation in contents.observations {
             lineage.apply(observation);
+        }
+        if contents.undecodable > 0 {
+            let cause = "parts of the log that this version of flowcept does not understand".into();
+            lineage.apply(Observation::Lost(Lost { source: "log".into(), cause, count: contents.undecodable }));
         }
         if !contents.ended && !contents.live {
             let why = match contents.torn {

@@ -1,18 +1,24 @@
-//! Flowcept's workflow and task messages, field for field, so that everything made for Flowcept reads them. It does not know
-//! where they go.
+//! Flowcept's workflow and task messages, field for field, so that everything made for Flowcept reads them. It does
+//! not know where they go.
 //!
-//! Values that begin with `$` get a zero-width space in front (MongoDB would evaluate them); keys never contain `.` or begin
-//! with `$`; nothing is null; times are seconds since 1970. The only leaf that is equal in one task's `generated` and another's
-//! `used` is `entity`: Flowcept's readers derive dataflow from equal pairs.
+//! A value that begins with `$` gets a zero-width space (U+200B) in front, for MongoDB would evaluate it; so does one
+//! that begins with such spaces and then `$`: taking one away gives the value back. In keys, `.` is written `．`
+//! (U+FF0E) and a leading `$` as `＄` (U+FF04). Nothing is null; times are seconds since
+//! 1970. The only leaf that is equal in one task's `generated` and another's `used` is `entity`: Flowcept's readers
+//! derive dataflow from equal pairs.
+//!
+//! Bounded messages name as much as fits; `custom_metadata.cut` has the exact length of each list that did not fit.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
 
-use flowcept_provenance::activity::{Activity, ActivityNo, Outcome, Subtype};
+use flowcept_provenance::activity::{ActivityNo, Outcome, Subtype};
 use flowcept_provenance::entity::{EntityNo, Origin};
 use flowcept_provenance::identity::{EntityId, FileKey};
 use flowcept_provenance::lineage::Provenance;
+use flowcept_provenance::observation::Mechanism;
 use flowcept_provenance::quantity::BootNs;
-use flowcept_provenance::relation::{Generation, Manner, Use};
+use flowcept_provenance::relation::{Generation, Informed, Manner, Move, Use};
 use flowcept_provenance::role::Role;
 use serde_json::{Map, Value, json};
 
@@ -21,7 +27,8 @@ use crate::workflow::Workflow;
 /// How many files a message names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Files {
-    /// At most 200 data files a side, the rest in pages; no message over [`MESSAGE_BYTES`].
+    /// At most 200 files a side (data, temporary, and what the run made of other roles but devices and kernel files),
+    /// data first, the rest in pages; no message over [`MESSAGE_BYTES`].
     Bounded,
     /// Every use of every role in the task itself.
     All,
@@ -31,17 +38,17 @@ pub enum Files {
 pub const MESSAGE_BYTES: usize = 60_000;
 /// Files a side in one bounded message.
 const PAGE: usize = 200;
-/// Bytes of files a side: both sides and the rest of the message stay under [`MESSAGE_BYTES`].
-const SIDE_BYTES: usize = 20_000;
-/// Words of a command line and values of parameters are cut to this in bounded messages.
-const TEXT_BYTES: usize = 8_000;
+/// A command line in a bounded message, in bytes as JSON.
+const COMMAND_BYTES: usize = 6_000;
+/// A path, an argument or a value in a bounded message, in bytes as JSON.
+const TEXT_BYTES: usize = 4_000;
 
 /// What a run's version 0 of a file is called in the store.
 pub type Base<'a> = &'a dyn Fn(&FileKey) -> u32;
 
 /// The data versions that the run used and did not make itself, one use each.
 pub fn inputs(told: &Provenance) -> Vec<&Use> {
-    let mut seen = HashSet::new();
+    let mut seen: HashSet<EntityNo> = told.generated.iter().map(|g| g.entity).collect();
     let data = told.used.iter().filter(|u| u.role == Role::Data && told.entity(u.entity).origin == Origin::Found);
     data.filter(|u| seen.insert(u.entity)).collect()
 }
@@ -87,8 +94,7 @@ impl Writer<'_> {
     }
 
     fn used(&self, u: &Use) -> Value {
-        let role = if u.manner == Manner::Revised { "revised" } else { u.role.name() };
-        let mut file = json!({"entity": self.entity(u.entity), "used_path": text(&u.path), "used_as": role,
+        let mut file = json!({"entity": self.entity(u.entity), "used_path": *u.path, "used_as": used_as(u),
             "first_at": self.seconds(u.first)});
         if u.possible {
             file["use_possible"] = true.into();
@@ -97,7 +103,7 @@ impl Writer<'_> {
     }
 
     fn made(&self, g: &Generation) -> Value {
-        let mut file = json!({"entity": self.entity(g.entity), "made_path": text(&g.path), "made_as": g.role.name(),
+        let mut file = json!({"entity": self.entity(g.entity), "made_path": *g.path, "made_as": g.role.name(),
             "last_at": self.seconds(g.last)});
         if g.possible {
             file["make_possible"] = true.into();
@@ -106,254 +112,558 @@ impl Writer<'_> {
     }
 }
 
-/// A string that neither MongoDB nor a terminal evaluates.
-fn text(value: &str) -> String {
-    if value.starts_with('$') { format!("\u{200b}{value}") } else { value.to_string() }
+fn used_as(u: &Use) -> &'static str {
+    if u.manner == Manner::Revised { "revised" } else { u.role.name() }
 }
 
-/// At most so many bytes, cut between characters.
-fn bounded(value: &str) -> String {
-    match value.char_indices().find(|(i, c)| i + c.len_utf8() > TEXT_BYTES) {
-        Some((end, _)) => text(&format!("{}…", &value[..end])),
-        None => text(value),
-    }
+/// At most so many bytes as JSON, cut between characters.
+fn bounded(value: &str, bytes: usize) -> String {
+    let mut left = bytes;
+    let end = value.char_indices().find(|(_, c)| {
+        let size = match c {
+            '"' | '\\' => 2,
+            c if c.is_ascii_control() => 6,
+            c => c.len_utf8(),
+        };
+        let full = size > left;
+        left = left.saturating_sub(size);
+        full
+    });
+    end.map_or_else(|| value.to_string(), |(end, _)| format!("{}…", &value[..end]))
 }
 
-/// Drops what is null or empty: an empty block is not sent.
-fn pruned(value: Value) -> Value {
+/// As it is sent: without what is null or empty, keys and values such that MongoDB takes them as they are.
+fn clean(value: Value) -> Value {
+    let key = |k: String| {
+        let k = k.replace('.', "\u{ff0e}");
+        k.strip_prefix('$').map(|rest| format!("\u{ff04}{rest}")).unwrap_or(k)
+    };
     match value {
         Value::Object(map) => {
-            let kept = map.into_iter().map(|(k, v)| (k, pruned(v)));
+            let kept = map.into_iter().map(|(k, v)| (key(k), clean(v)));
             Value::Object(kept.filter(|(_, v)| !v.is_null() && *v != json!({}) && *v != json!([])).collect())
         }
-        Value::Array(list) => Value::Array(list.into_iter().map(pruned).collect()),
+        Value::Array(list) => Value::Array(list.into_iter().map(clean).collect()),
+        Value::String(s) if s.trim_start_matches('\u{200b}').starts_with('$') => format!("\u{200b}{s}").into(),
         other => other,
     }
+}
+
+/// Bytes of a value as it is sent, with a comma.
+fn size(value: &Value) -> usize {
+    clean(value.clone()).to_string().len() + 1
+}
+
+/// Takes from lists what fits and notes the length of those that do not.
+struct Fit {
+    files: Files,
+    cut: Map<String, Value>,
+}
+
+impl Fit {
+    fn list(&mut self, name: &str, bytes: usize, list: impl ExactSizeIterator<Item = Value>) -> Vec<Value> {
+        if self.files == Files::All {
+            return list.collect();
+        }
+        let (total, mut left) = (list.len(), bytes);
+        let fitting = list.take_while(|v| {
+            let size = size(v);
+            let fits = size <= left;
+            left = left.saturating_sub(size);
+            fits
+        });
+        let kept: Vec<Value> = fitting.collect();
+        if kept.len() < total {
+            self.cut.insert(name.to_string(), total.into());
+        }
+        kept
+    }
+
+    fn pairs(&mut self, name: &str, bytes: usize, pairs: Vec<(&str, &str)>) -> Map<String, Value> {
+        let pairs = pairs.into_iter().map(|(k, v)| json!([self.text(k), self.text(v)])).collect::<Vec<_>>();
+        let kept = self.list(name, bytes, pairs.into_iter());
+        kept.into_iter().map(|p| (p[0].as_str().unwrap_or_default().to_string(), p[1].clone())).collect()
+    }
+
+    fn text(&self, value: &str) -> String {
+        self.line(value, TEXT_BYTES)
+    }
+
+    fn line(&self, value: &str, bytes: usize) -> String {
+        if self.files == Files::All { value.to_string() } else { bounded(value, bytes) }
+    }
+
+    /// Lists of files, the first small enough for the message `first`, the others for `other`, with as much on the
+    /// other side.
+    fn pages(&self, list: impl Iterator<Item = Value>, first: &Value, other: &Value) -> Vec<Vec<Value>> {
+        if self.files == Files::All {
+            return vec![list.collect()];
+        }
+        // 200 bytes for the keys around the files.
+        let room = |message| (MESSAGE_BYTES - 200).saturating_sub(size(message)) / 2;
+        let (mut left, more) = (room(first), room(other));
+        let mut pages: Vec<Vec<Value>> = vec![Vec::new()];
+        for file in list {
+            let size = size(&file);
+            if size > left || pages.last().is_some_and(|p| p.len() >= PAGE) {
+                pages.push(Vec::new());
+                left = more;
+            }
+            left = left.saturating_sub(size);
+            if let Some(page) = pages.last_mut() {
+                page.push(file);
+            }
+        }
+        pages
+    }
+}
+
+/// One for each key, in the order of their first.
+fn merged<T: Clone, K: Hash + Eq>(list: &[&T], key: impl Fn(&T) -> K, join: impl Fn(&mut T, &T)) -> Vec<T> {
+    let mut out: Vec<T> = Vec::new();
+    let mut at: HashMap<K, usize> = HashMap::new();
+    for item in list {
+        let index = *at.entry(key(item)).or_insert(out.len());
+        match out.get_mut(index) {
+            Some(before) => join(before, item),
+            None => out.push((*item).clone()),
+        }
+    }
+    out
 }
 
 /// The workflow's document.
 pub fn workflow(w: &Workflow, told: &Provenance, base: Base<'_>) -> Value {
     let writer = Writer { workflow: w, told, base };
+    let mut fit = Fit { files: Files::Bounded, cut: Map::new() };
     let (inputs, outputs) = (inputs(told), outputs(told));
-    let used = pages(inputs.iter().map(|u| writer.used(u)), Files::Bounded).into_iter().next().unwrap_or_default();
-    let made = pages(outputs.iter().map(|g| writer.made(g)), Files::Bounded).into_iter().next().unwrap_or_default();
-    let gaps = told.gaps.iter().take(100).map(|g| {
-        json!({"kind": &*g.kind, "process": g.activity.map(|a| &*told.activity(a).name), "count": g.count, "why": text(&g.why)})
-    });
-    let gaps: Vec<Value> = gaps.collect();
+    let gaps: Vec<Value> = told
+        .gaps
+        .iter()
+        .map(|g| {
+            json!({"kind": *g.kind, "process": g.activity.map(|a| fit.line(&told.activity(a).name, 200)),
+                "task_id": g.activity.map(|a| writer.task_id(a)), "count": g.count, "why": fit.line(&g.why, 500)})
+        })
+        .collect();
+    let gaps = fit.list("gaps", 8_000, gaps.into_iter());
+    let tags = fit.list("tags", 2_000, w.tags.iter().map(|t| bounded(t, 500).into()));
+    let params =
+        fit.pairs("params", 2 * TEXT_BYTES + 500, w.parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect());
     let books = &told.books;
     let host = &w.host;
-    let parameters: Map<String, Value> =
-        w.parameters.iter().map(|(k, v)| (k.replace(['.', '$'], "_"), text(v).into())).collect();
+    let gib = host.memory as f64 / f64::from(1 << 30);
     let repository = w.repository.as_ref().map(|r| {
         let short: String = r.sha.chars().take(7).collect();
-        json!({"root": r.root, "sha": r.sha, "short_sha": short, "branch": r.branch, "remote": r.remote,
-            "dirty": r.dirty.map(|d| if d { "dirty" } else { "clean" })})
+        json!({"root": fit.text(&r.root), "sha": r.sha, "short_sha": short, "branch": fit.line(&r.branch, 300),
+            "remote": fit.line(&r.remote, 1000), "dirty": r.dirty.map(|d| if d { "dirty" } else { "clean" })})
     });
     let machine = json!({
         "hostname": host.hostname, "login_name": host.user,
-        "platform": {"system": host.system, "node": host.node_name, "release": host.release, "version": host.version, "machine": host.machine},
+        "platform": {"system": host.system, "node": host.node_name, "release": host.release, "version": host.version,
+            "machine": host.machine},
         "cpu": {"brand_raw": host.cpu, "arch": host.machine, "count": host.cpus},
         "memory": {"virtual": {"total": host.memory}, "swap": {"total": host.swap}},
     });
-    pruned(json!({
+    let mut document = json!({
         "type": "workflow", "workflow_id": w.id, "campaign_id": w.campaign, "parent_workflow_id": w.parent,
-        "name": w.name, "status": w.status(), "utc_timestamp": w.started as f64 / 1e9, "started_at": w.started as f64 / 1e9,
+        "name": fit.line(&w.name, 500), "status": w.status(), "utc_timestamp": w.started as f64 / 1e9,
+        "started_at": w.started as f64 / 1e9,
         "ended_at": w.ended.map(|t| t as f64 / 1e9), "user": host.user, "sys_name": host.system,
-        "environment_id": host.node_name, "hostname": host.hostname, "node_name": host.node_name, "login_name": host.user,
-        "adapter_id": "flowcept", "flowcept_version": w.flowcept_version, "tags": w.tags,
-        "used": {"command": bounded(&w.command.join(" ")), "directory": text(&w.directory), "parameters": parameters, "files": used},
-        "generated": {"files": made},
+        "environment_id": host.node_name, "hostname": host.hostname, "node_name": host.node_name,
+        "login_name": host.user,
+        "adapter_id": "flowcept", "flowcept_version": w.flowcept_version, "tags": tags,
+        "used": {"command": fit.line(&w.command.join(" "), COMMAND_BYTES), "directory": fit.text(&w.directory),
+            "params": params},
+        "generated": {},
         "code_repository": repository,
         "machine_info": {"flowcept": machine},
-        "host_os": host.distribution, "compute_hardware": format!("{} × {}", host.cpus, host.cpu),
+        "host_os": host.distribution,
+        "compute_hardware": format!("{} × {}, {:.1} GiB of memory", host.cpus, host.cpu, gib),
         "custom_metadata": {
             "inputs": inputs.len(), "outputs": outputs.len(), "tasks": told.activities.len(), "exit_code": w.exit_code,
             "coverage": {"complete": told.gaps.is_empty(), "sources": w.sources, "gaps": gaps,
                 "books": {"forked": books.forked, "ended": books.ended, "living": books.living,
                     "records_written": books.written, "decoded": books.decoded}},
+            "cut": fit.cut,
         },
-    }))
+    });
+    let used = fit.pages(inputs.iter().take(PAGE).map(|u| writer.used(u)), &document, &document);
+    let made = fit.pages(outputs.iter().take(PAGE).map(|g| writer.made(g)), &document, &document);
+    document["used"]["files"] = json!(used.into_iter().next());
+    document["generated"]["files"] = json!(made.into_iter().next());
+    clean(document)
 }
+
+/// What concerns one task.
+#[derive(Clone, Default)]
+struct Parts<'a> {
+    used: Vec<&'a Use>,
+    made: Vec<&'a Generation>,
+    informed: Vec<&'a Informed>,
+    moved: Vec<&'a Move>,
+}
+
+/// Who made a version.
+type Makers = HashMap<EntityNo, Vec<ActivityNo>>;
 
 /// The messages of all tasks, in their order; pages follow their task.
 pub fn tasks(w: &Workflow, told: &Provenance, files: Files, base: Base<'_>) -> Vec<Value> {
     let writer = Writer { workflow: w, told, base };
-    let mut used: Vec<Vec<&Use>> = vec![Vec::new(); told.activities.len()];
-    let mut made: Vec<Vec<&Generation>> = vec![Vec::new(); told.activities.len()];
-    let mut makers: HashMap<EntityNo, Vec<ActivityNo>> = HashMap::new();
-    for u in &told.used {
-        used[u.activity.0 as usize].push(u);
-    }
+    let mut parts: Vec<Parts<'_>> = vec![Parts::default(); told.activities.len()];
+    let mut makers = Makers::new();
+    told.used.iter().for_each(|u| parts[u.activity.0 as usize].used.push(u));
+    told.informed.iter().for_each(|i| parts[i.informed.0 as usize].informed.push(i));
+    told.moved.iter().for_each(|m| parts[m.activity.0 as usize].moved.push(m));
     for g in &told.generated {
-        made[g.activity.0 as usize].push(g);
+        parts[g.activity.0 as usize].made.push(g);
         makers.entry(g.entity).or_default().push(g.activity);
     }
     let mut out = Vec::new();
-    for (i, activity) in told.activities.iter().enumerate() {
-        task(&writer, ActivityNo(i as u32), activity, &used[i], &made[i], &makers, files, &mut out);
+    for (i, part) in parts.iter_mut().enumerate() {
+        part.informed.sort_by_key(|i| i.received.0);
+        task(&writer, ActivityNo(i as u32), part, &makers, files, &mut out);
     }
     out
 }
 
-/// Lists of files, each small enough for one message.
-fn pages(list: impl Iterator<Item = Value>, files: Files) -> Vec<Vec<Value>> {
-    let mut pages: Vec<Vec<Value>> = Vec::new();
-    let mut bytes = 0;
-    for file in list {
-        let size = file.to_string().len();
-        let full =
-            files == Files::Bounded && pages.last().is_some_and(|p| p.len() >= PAGE || bytes + size > SIDE_BYTES);
-        if pages.is_empty() || full {
-            pages.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += size;
-        if let Some(page) = pages.last_mut() {
-            page.push(file);
-        }
-    }
-    pages
-}
-
-#[expect(clippy::too_many_arguments, reason = "the parts of one message")]
-fn task(
-    writer: &Writer<'_>,
-    no: ActivityNo,
-    a: &Activity,
-    used: &[&Use],
-    made: &[&Generation],
-    makers: &HashMap<EntityNo, Vec<ActivityNo>>,
-    files: Files,
-    out: &mut Vec<Value>,
-) {
-    let told = writer.told;
-    let w = writer.workflow;
-    let all = files == Files::All;
-    let named = |role: Role| all || matches!(role, Role::Data | Role::Temporary);
-    let mut by_role: BTreeMap<&str, u64> = BTreeMap::new();
-    for role in used.iter().map(|u| u.role) {
-        *by_role.entry(role.name()).or_default() += 1;
-    }
-    let shown = used.iter().filter(|u| named(u.role) || told.entity(u.entity).origin != Origin::Found);
-    let mut used_pages = pages(shown.map(|u| writer.used(u)), files).into_iter();
-    let mut made_pages = pages(made.iter().map(|g| writer.made(g)), files).into_iter();
-    let (first, last) = match a.outcome {
-        Outcome::Exited(code) => (json!({"exit_code": code}), json!(null)),
-        Outcome::Signalled(signal, core) => (json!({"signal": signal, "core_dumped": core}), json!(null)),
-        Outcome::Running | Outcome::Replaced => (json!({}), json!(matches!(a.outcome, Outcome::Replaced))),
-    };
-    let words = a.arguments.iter().map(|s| if all { text(s) } else { bounded(s) });
-    let limit = if all { usize::MAX } else { 50 };
-    let words: Vec<String> = words.take(limit).collect();
-    let environment: Map<String, Value> = a
-        .environment
-        .iter()
-        .map(|(k, v)| (k.replace(['.', '$'], "_"), if all { text(v) } else { bounded(v) }.into()))
-        .collect();
-    let mut process = json!({
-        "pid": a.pid.0, "exe": &*a.executable, "argv": words, "arguments": a.arguments.len(), "arguments_cut": a.arguments_cut,
-        "cwd": text(&a.directory), "uid": a.credentials.uid, "euid": a.credentials.euid, "gid": a.credentials.gid,
-        "environment": environment, "through": a.through.iter().map(|t| &**t).collect::<Vec<_>>(), "replaced_by_exec": last,
-        "previous_task_id": a.previous.map(|p| writer.task_id(p)),
-    });
-    if let (Some(process), Some(more)) = (process.as_object_mut(), first.as_object()) {
-        process.extend(more.clone());
-    }
-    let mut informed: Vec<_> = told.informed.iter().filter(|i| i.informed == no).collect();
-    informed.sort_by_key(|i| i.received.0);
-    // Only earlier starters: what is told to Flowcept is acyclic; the whole relation stands in informed_by.
-    let mut before: Vec<(BootNs, ActivityNo)> = informed.iter().map(|i| (i.received.0, i.informant)).collect();
-    for u in used {
+/// The tasks that this one was informed by or whose files it used, by first byte. Only those that began before it:
+/// what is told to Flowcept is acyclic; the whole relation stands in `informed_by`.
+fn dependencies(told: &Provenance, no: ActivityNo, parts: &Parts<'_>, makers: &Makers) -> Vec<ActivityNo> {
+    let mut before: Vec<(BootNs, ActivityNo)> = parts.informed.iter().map(|i| (i.received.0, i.informant)).collect();
+    for u in &parts.used {
         before.extend(makers.get(&u.entity).into_iter().flatten().map(|m| (u.first, *m)));
     }
-    before.retain(|(_, m)| *m != no && (told.activity(*m).started, *m) < (a.started, no));
+    before.retain(|(_, m)| (told.activity(*m).started, *m) < (told.activity(no).started, no));
     before.sort();
     let mut seen = HashSet::new();
-    let dependencies: Vec<String> = before
-        .into_iter()
-        .filter(|(_, m)| seen.insert(*m))
-        .take(limit.min(200))
-        .map(|(_, m)| writer.task_id(m))
-        .collect();
-    let informed: Vec<Value> = informed
-        .iter()
-        .take(limit.min(100))
-        .map(|i| {
-            json!({"task_id": writer.task_id(i.informant), "via": i.via.name(), "first_at": writer.seconds(i.sent.0),
-                "last_at": writer.seconds(i.received.1), "possible": i.possible})
-        })
-        .collect();
-    let moved: Vec<Value> = told
-        .moved
-        .iter()
-        .filter(|m| m.activity == no)
-        .take(limit)
-        .map(|m| {
-            json!({"entity": writer.entity(m.entity), "old_path": text(&m.old_path), "new_path": text(&m.new_path),
-                "at": writer.seconds(m.at), "linked": m.linked, "inferred": m.inferred})
-        })
-        .collect();
-    let command = a.command_line();
-    let cost = &a.cost;
-    let common = |subtype: &str, id: String, parent: Option<String>| {
+    before.into_iter().map(|(_, m)| m).filter(|m| seen.insert(*m)).collect()
+}
+
+fn by_role(roles: impl Iterator<Item = Role>) -> BTreeMap<&'static str, u64> {
+    let mut counts = BTreeMap::new();
+    roles.for_each(|role| *counts.entry(role.name()).or_default() += 1);
+    counts
+}
+
+fn task(writer: &Writer<'_>, no: ActivityNo, parts: &Parts<'_>, makers: &Makers, files: Files, out: &mut Vec<Value>) {
+    let (told, w, a, id) = (writer.told, writer.workflow, writer.told.activity(no), writer.task_id(no));
+    let mut fit = Fit { files, cut: Map::new() };
+    let common = |subtype: &str, id: &str, parent: Option<String>| {
         json!({"type": "task", "subtype": subtype, "task_id": id, "workflow_id": w.id, "campaign_id": w.campaign,
-            "parent_task_id": parent, "activity_id": text(&a.name), "status": a.outcome.status(),
+            "parent_task_id": parent, "activity_id": bounded(&a.name, 200), "status": a.outcome.status(),
             "started_at": writer.seconds(a.started), "ended_at": a.ended.map(|t| writer.seconds(t)),
             "hostname": w.host.hostname, "node_name": w.host.node_name, "login_name": w.host.user, "user": w.host.user,
             "adapter_id": "flowcept"})
     };
+    let words = a.arguments.iter().map(|s| fit.text(s).into()).collect::<Vec<Value>>();
+    let mut process = json!({
+        "pid": a.pid.0, "exe": fit.text(&a.executable), "argv": fit.list("argv", 8_000, words.into_iter()),
+        "arguments": a.arguments.len(), "arguments_cut": a.arguments_cut, "cwd": fit.text(&a.directory),
+        "uid": a.credentials.uid, "euid": a.credentials.euid, "gid": a.credentials.gid,
+        "environment": fit.pairs("environment", 5_000, a.environment.iter().map(|(k, v)| (&**k, &**v)).collect()),
+        "through": fit.list("through", 1_000, a.through.iter().map(|t| json!(**t))),
+        "previous_task_id": a.previous.map(|p| writer.task_id(p)),
+    });
+    match a.outcome {
+        Outcome::Exited(code) => process["exit_code"] = code.into(),
+        Outcome::Signalled(signal, core) => {
+            process["signal"] = signal.into();
+            process["core_dumped"] = core.into();
+        }
+        Outcome::Replaced => process["replaced_by_exec"] = true.into(),
+        Outcome::Running => {}
+    }
+    let informed = parts.informed.iter().map(|i| {
+        json!({"task_id": writer.task_id(i.informant), "via": i.via.name(), "first_at": writer.seconds(i.sent.0),
+            "last_at": writer.seconds(i.received.1), "possible": i.possible})
+    });
+    let moved = parts.moved.iter().map(|m| {
+        json!({"entity": writer.entity(m.entity), "old_path": *m.old_path, "new_path": *m.new_path,
+            "at": writer.seconds(m.at), "linked": m.linked, "inferred": m.inferred})
+    });
+    let failed = a.failed_execs.iter().map(|(asked, errno)| json!({"asked": **asked, "errno": errno}));
+    let dependencies = dependencies(told, no, parts, makers);
+    let cost = &a.cost;
     let subtype = if a.subtype == Subtype::Fork { "process_fork" } else { "process" };
-    let mut document = common(subtype, writer.task_id(no), a.parent.map(|p| writer.task_id(p)));
-    document["used"] = json!({"command": if all { text(&command) } else { bounded(&command) },
-        "files": used_pages.next().unwrap_or_default()});
-    document["generated"] = json!({"files": made_pages.next().unwrap_or_default()});
-    document["dependencies"] = json!(dependencies);
+    let mut document = common(subtype, &id, a.parent.map(|p| writer.task_id(p)));
+    document["used"] = json!({"command": fit.line(&a.command_line(), COMMAND_BYTES)});
+    document["generated"] = json!({});
+    let dependencies = dependencies.into_iter().map(|m| writer.task_id(m).into());
+    document["dependencies"] = fit.list("dependencies", 4_000, dependencies).into();
     document["custom_metadata"] = json!({
         "process": process,
         "io": {"read_bytes": a.read.0, "written_bytes": a.written.0, "storage_read_bytes": cost.storage_read.0,
-            "storage_written_bytes": cost.storage_written.0, "files_used": used.len(), "files_generated": made.len(),
-            "files_by_role": by_role, "unlinked": a.unlinked, "directories_made": a.directories_made},
+            "storage_written_bytes": cost.storage_written.0, "files_used": parts.used.len(),
+            "files_generated": parts.made.len(),
+            "files_by_role": by_role(parts.used.iter().map(|u| u.role)),
+            "generated_by_role": by_role(parts.made.iter().map(|g| g.role)),
+            "unlinked": a.unlinked, "directories_made": a.directories_made},
         "cost": {"cpu_seconds": cost.cpu.0 as f64 / 1e9, "cpu_at_least": cost.cpu_at_least,
             "user_seconds": cost.user.0 as f64 / 1e9, "system_seconds": cost.system.0 as f64 / 1e9,
             "peak_memory_bytes": cost.peak_memory.0, "peak_at_most": cost.peak_at_most},
-        "moved": moved, "informed_by": informed,
-        "failed_execs": a.failed_execs.iter().take(limit).map(|(asked, errno)| json!({"asked": text(asked), "errno": errno})).collect::<Vec<_>>(),
+        "moved": fit.list("moved", 9_000, moved), "informed_by": fit.list("informed_by", 5_000, informed),
+        "failed_execs": fit.list("failed_execs", 2_000, failed),
+        "unseen": a.unseen.iter().map(|m| mechanism(*m)).collect::<Vec<_>>(),
     });
-    out.push(pruned(document));
+    document["custom_metadata"]["cut"] = std::mem::take(&mut fit.cut).into();
+
+    // Other roles are counted, but for what the run made itself: that is what joins tasks.
+    let shown = |role: Role, entity: EntityNo| match role {
+        Role::Data | Role::Temporary => true,
+        Role::Device | Role::KernelFile => files == Files::All,
+        _ => files == Files::All || makers.contains_key(&entity),
+    };
+    let mut used = merged(
+        &parts.used,
+        |u| (u.entity, used_as(u)),
+        |before, u| {
+            if u.first < before.first {
+                (before.first, before.path) = (u.first, u.path.clone());
+            }
+            before.possible &= u.possible;
+        },
+    );
+    let mut made = merged(
+        &parts.made,
+        |g| (g.entity, g.role),
+        |before, g| {
+            before.last = before.last.max(g.last);
+            before.possible &= g.possible;
+        },
+    );
+    used.retain(|u| shown(u.role, u.entity));
+    made.retain(|g| shown(g.role, g.entity));
+    used.sort_by_key(|u| u.role != Role::Data);
+    made.sort_by_key(|g| g.role != Role::Data);
+    let page = common("file_page", &format!("{id}-page-{}", u32::MAX), Some(id.clone()));
+    let mut used = fit.pages(used.iter().map(|u| writer.used(u)), &document, &page).into_iter();
+    let mut made = fit.pages(made.iter().map(|g| writer.made(g)), &document, &page).into_iter();
+    document["used"]["files"] = json!(used.next());
+    document["generated"]["files"] = json!(made.next());
+    out.push(clean(document));
     // The rest as pages, which the same joins find.
-    for page in 0.. {
-        let (more_used, more_made) = (used_pages.next(), made_pages.next());
-        if more_used.is_none() && more_made.is_none() {
-            break;
-        }
-        let id = format!("{}-page-{page}", writer.task_id(no));
-        let mut document = common("file_page", id, Some(writer.task_id(no)));
-        document["used"] = json!({"files": more_used.unwrap_or_default()});
-        document["generated"] = json!({"files": more_made.unwrap_or_default()});
-        out.push(pruned(document));
+    for number in 0..used.len().max(made.len()) {
+        let mut document = common("file_page", &format!("{id}-page-{number}"), Some(id.clone()));
+        document["used"] = json!({"files": used.next()});
+        document["generated"] = json!({"files": made.next()});
+        out.push(clean(document));
     }
+}
+
+/// As gaps name it.
+fn mechanism(mechanism: Mechanism) -> &'static str {
+    match mechanism {
+        Mechanism::IoUring => "io_uring",
+        Mechanism::LinuxAio => "libaio",
+        Mechanism::Socket => "socket",
+        Mechanism::SystemVSharedMemory => "sysv_shared_memory",
+        Mechanism::MessageQueue => "message_queue",
+        Mechanism::ProcessVm => "process_vm",
+        Mechanism::Compat => "compat",
+        Mechanism::SharedMemory => "shared_memory",
+        Mechanism::Deduplication => "deduplication",
+        Mechanism::TruncateByName => "truncate_by_name",
+    }
+}
+
+/// A hand-made run: `sort` reads `inputs` files and `$odd`, writes one, which `cat` reads by pipe and by name while it
+/// runs.
+#[cfg(test)]
+pub(crate) fn example(inputs: u32, long: usize) -> (Workflow, Provenance) {
+    use flowcept_provenance::activity::{Activity, Cost};
+    use flowcept_provenance::entity::{Entity, Name};
+    use flowcept_provenance::identity::{FilesystemId, ImageNo, ProcessKey};
+    use flowcept_provenance::observation::{Credentials, FileKind, FileState};
+    use flowcept_provenance::quantity::{ByteCount, Pid};
+    use flowcept_provenance::relation::Via;
+    let activity = |no: u32, name: &str, parent, ended, outcome| Activity {
+        image: ImageNo(no.into()),
+        process: ProcessKey { boot: 7, pid_namespace: 1, tgid: no, start_ticks: 5, digest: 9 },
+        name: name.into(),
+        subtype: Subtype::Process,
+        parent,
+        previous: None,
+        pid: Pid(100 + no),
+        started: BootNs(1_000 + u64::from(no)),
+        ended,
+        outcome,
+        executable: format!("/usr/bin/{name}").into(),
+        arguments: std::iter::once(name.into()).chain((0..long).map(|_| "$\u{1}x\"".repeat(2000).into())).collect(),
+        arguments_cut: 0,
+        through: vec!["env".into()],
+        directory: "/data".into(),
+        environment: (0..long).map(|i| (format!("$a.{i}").into(), "v".repeat(5000).into())).collect(),
+        credentials: Credentials::default(),
+        cost: Cost::default(),
+        read: ByteCount(1),
+        written: ByteCount(2),
+        failed_execs: vec![("$none".into(), 2)],
+        unseen: vec![Mechanism::Socket],
+        unlinked: 0,
+        directories_made: 0,
+    };
+    let path = |i: u32| std::sync::Arc::<str>::from(format!("/data/{}/f{i}", "d\n".repeat(long.min(2000))));
+    let entity = |i: u32, origin, version, revision_of| Entity {
+        file: FileKey {
+            filesystem: FilesystemId { magic: 0xEF53, host: 1, volume: 2 },
+            inode: i.into(),
+            generation: 3,
+        },
+        kind: FileKind::Regular,
+        version,
+        origin,
+        begun: BootNs(1_000),
+        revision_of,
+        names: vec![Name { path: path(i), at: BootNs(1_000), by: None }],
+        state: FileState::default(),
+        first_state: FileState::default(),
+        invalidated: None,
+        nameless: false,
+    };
+    let out = EntityNo(inputs);
+    let used = |activity, entity, role, path| Use {
+        activity: ActivityNo(activity),
+        entity,
+        role,
+        manner: Manner::Read,
+        path,
+        first: BootNs(1_100),
+        last: BootNs(1_200),
+        bytes: ByteCount(1),
+        possible: false,
+    };
+    let mut told = Provenance::default();
+    let (running, exited) = (Outcome::Running, Outcome::Exited(0));
+    told.activities = vec![
+        activity(0, "sort", None, Some(BootNs(2_000)), exited),
+        activity(1, "cat", Some(ActivityNo(0)), None, running),
+    ];
+    told.entities = (0..inputs).map(|i| entity(i, Origin::Found, 0, None)).collect();
+    told.entities.push(entity(inputs, Origin::Created, 0, None));
+    told.entities.push(entity(inputs, Origin::Revised, 1, Some(out)));
+    told.used = (0..inputs).map(|i| used(0, EntityNo(i), Role::Data, path(i))).collect();
+    told.used.push(used(0, EntityNo(0), Role::Library, "$odd".into()));
+    told.used.extend([used(1, out, Role::Data, path(inputs)), used(1, out, Role::Data, path(inputs))]);
+    let made = |entity, activity| Generation {
+        activity: ActivityNo(activity),
+        entity,
+        role: Role::Data,
+        path: path(inputs),
+        first: BootNs(1_150),
+        last: BootNs(1_900),
+        bytes: ByteCount(1),
+        possible: false,
+    };
+    told.generated = vec![made(out, 0), made(EntityNo(inputs + 1), 1)];
+    let span = (BootNs(1_150), BootNs(1_900));
+    let informed = |to, from| Informed {
+        informed: ActivityNo(to),
+        informant: ActivityNo(from),
+        via: Via::Pipe,
+        sent: span,
+        received: span,
+        bytes: ByteCount(1),
+        possible: false,
+    };
+    told.informed = vec![informed(1, 0), informed(0, 1)];
+    let renamed = |i: usize| Move {
+        activity: ActivityNo(0),
+        entity: out,
+        at: BootNs(1_000 + i as u64),
+        old_path: path(1),
+        new_path: path(2),
+        linked: false,
+        inferred: false,
+    };
+    told.moved = (0..=long).map(renamed).collect();
+    let mut w = Workflow { name: "$n".into(), boot_offset: 1_795_470_895_000_000_000, ..Workflow::default() };
+    w.command = vec!["sort".into(), "\u{2}".repeat(20_000)];
+    w.parameters = vec![("$lr.init".into(), "$1".into())];
+    (w, told)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn nothing_null_or_empty_is_sent_and_dollars_are_escaped() {
-        let value = pruned(json!({"a": null, "b": {"c": null}, "d": [], "e": [{"f": null, "g": 1}]}));
-        assert_eq!(value, json!({"e": [{"g": 1}]}));
-        assert_eq!(text("$HOME"), "\u{200b}$HOME");
-        assert_eq!(text("a$"), "a$");
-        assert!(bounded(&"ä".repeat(TEXT_BYTES)).len() <= TEXT_BYTES + 3);
+    const FILES: u32 = 20_000;
+
+    fn none_is_unfit(value: &Value) {
+        match value {
+            Value::Null => panic!("null"),
+            Value::String(s) => assert!(!s.starts_with('$'), "{s}"),
+            Value::Array(list) => list.iter().for_each(none_is_unfit),
+            Value::Object(map) => map.iter().for_each(|(k, v)| {
+                assert!(!k.contains('.') && !k.starts_with('$') && *v != json!({}) && *v != json!([]), "{k}");
+                none_is_unfit(v);
+            }),
+            _ => {}
+        }
+    }
+
+    fn files<'a>(messages: &'a [Value], side: &str) -> Vec<&'a Value> {
+        messages.iter().flat_map(|m| m[side]["files"].as_array().into_iter().flatten()).collect()
     }
 
     #[test]
-    fn pages_are_bounded_by_number_and_by_bytes() {
-        let short = pages((0..450).map(|i| json!({"p": i})), Files::Bounded);
-        assert_eq!(short.iter().map(Vec::len).collect::<Vec<_>>(), [200, 200, 50]);
-        let long = pages((0..30).map(|_| json!("x".repeat(4000))), Files::Bounded);
-        assert!(long.iter().all(|p| p.iter().map(|f| f.to_string().len()).sum::<usize>() <= SIDE_BYTES));
-        assert_eq!(pages((0..450).map(|i| json!(i)), Files::All).len(), 1);
+    fn messages_are_bounded_and_whole() {
+        for (count, long) in [(FILES, 0), (FILES / 10, 50), (FILES / 100, 2000)] {
+            let (w, told) = example(count, long);
+            let bounded = tasks(&w, &told, Files::Bounded, &|_| 4);
+            for message in bounded.iter().chain([&workflow(&w, &told, &|_| 4)]) {
+                none_is_unfit(message);
+                assert!(message.to_string().len() <= MESSAGE_BYTES, "{}", message.to_string().len());
+                assert!(message["used"]["files"].as_array().is_none_or(|f| f.len() <= PAGE));
+                assert_eq!(serde_json::from_str::<Value>(&message.to_string()).ok().as_ref(), Some(message));
+            }
+            let distinct: HashSet<String> = files(&bounded, "used").iter().map(|f| f["entity"].to_string()).collect();
+            let count = count as usize;
+            assert_eq!((files(&bounded, "used").len(), distinct.len()), (count + 1, count + 1));
+            let ids: HashSet<String> = bounded.iter().map(|m| m["task_id"].to_string()).collect();
+            assert_eq!(ids.len(), bounded.len());
+            let all = tasks(&w, &told, Files::All, &|_| 4);
+            assert_eq!((all.len(), files(&all, "used").len()), (2, count + 2));
+            assert_eq!(all[0]["custom_metadata"]["moved"].as_array().map(Vec::len), Some(long + 1));
+            assert_eq!(all[0]["custom_metadata"].get("cut"), None);
+        }
+    }
+
+    #[test]
+    fn a_task_says_what_is_known_and_no_more() {
+        let (w, told) = example(450, 0);
+        let messages = tasks(&w, &told, Files::Bounded, &|_| 4);
+        let kinds: Vec<_> = messages.iter().map(|m| m["subtype"].as_str().unwrap_or_default()).collect();
+        assert_eq!(kinds, ["process", "file_page", "file_page", "process"]);
+        let (sort, page, cat) = (&messages[0], &messages[1], &messages[3]);
+        assert_eq!(page["parent_task_id"], sort["task_id"]);
+        assert_eq!((&cat["status"], cat.get("ended_at")), (&json!("RUNNING"), None));
+        assert_eq!(sort["started_at"], json!(1_795_470_895.000_001));
+        assert_eq!(sort["used"]["files"][0]["entity"], "ext4-0000000000000002-h00000001:0.3@4");
+        assert_eq!(sort["custom_metadata"]["io"]["files_by_role"], json!({"data": 450, "library": 1}));
+        assert_eq!(sort["custom_metadata"]["io"]["files_used"], 451);
+        assert_eq!(sort["custom_metadata"]["unseen"], json!(["socket"]));
+        assert_eq!(sort["custom_metadata"]["failed_execs"][0]["asked"], "\u{200b}$none");
+        // The two informed each other: only what is acyclic is a dependency.
+        assert_eq!((sort.get("dependencies"), &cat["dependencies"]), (None, &json!([sort["task_id"]])));
+        assert_eq!(sort["custom_metadata"]["informed_by"][0]["task_id"], cat["task_id"]);
+    }
+
+    #[test]
+    fn a_workflow_names_its_inputs_and_the_last_version_of_its_outputs() {
+        let (w, told) = example(450, 0);
+        let document = workflow(&w, &told, &|_| 0);
+        let of = |side: &str| files(std::slice::from_ref(&document), side).len();
+        assert_eq!((of("used"), of("generated")), (200, 1));
+        assert_eq!((&document["custom_metadata"]["inputs"], outputs(&told)[0].entity), (&json!(450), EntityNo(451)));
+        assert_eq!(document["used"]["params"], json!({"\u{ff04}lr\u{ff0e}init": "\u{200b}$1"}));
+    }
+
+    #[test]
+    fn the_escape_can_be_taken_back() {
+        for (value, sent) in
+            [("$a", "\u{200b}$a"), ("\u{200b}$a", "\u{200b}\u{200b}$a"), ("\u{200b}a", "\u{200b}a"), ("a$", "a$")]
+        {
+            assert_eq!(clean(json!(value)), json!(sent));
+        }
     }
 }

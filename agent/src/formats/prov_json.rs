@@ -1,5 +1,7 @@
-//! W3C PROV-JSON (<https://www.w3.org/submissions/prov-json/>): tasks as activities, file versions and names as entities, the
-//! user as agent. It does not know where the document goes.
+//! W3C PROV-JSON (<https://www.w3.org/submissions/prov-json/>): tasks as activities, file versions and names as
+//! entities, the user as agent. It does not know where the document goes.
+
+use std::collections::{HashMap, HashSet};
 
 use flowcept_provenance::identity::EntityId;
 use flowcept_provenance::lineage::Provenance;
@@ -20,10 +22,10 @@ pub fn document(w: &Workflow, told: &Provenance, base: Base<'_>) -> Value {
         let e = &told.entities[i];
         EntityId { file: e.file, version: e.version + base(&e.file) }.to_string()
     };
-    // ':' and '@' may not stand in the local part of a qualified name as they are.
-    let entity = |i: usize| format!("fc:{}", entity_id(i).replace([':', '@'], "_"));
-    let task = |i: usize| format!("fc:{}", told.activities[i].process.task_id());
-    let user = format!("fc:user_{}", w.host.user.replace(|c: char| !c.is_alphanumeric(), "_"));
+    // ':' and '@' may not stand in the local part of a qualified name as they are; `flowcept:entity` has the id itself.
+    let entity = |i: usize| format!("flowcept:{}", entity_id(i).replace([':', '@'], "_"));
+    let task = |i: usize| format!("flowcept:{}", told.activities[i].process.task_id());
+    let user = format!("flowcept:user_{}", w.host.user.replace(|c: char| !c.is_alphanumeric(), "_"));
     let mut blocks: Map<String, Value> = Map::new();
     let mut counter = 0;
     let mut put = |block: &str, id: Option<String>, value: Value| {
@@ -35,11 +37,13 @@ pub fn document(w: &Workflow, told: &Provenance, base: Base<'_>) -> Value {
     put(
         "agent",
         Some(user.clone()),
-        json!({"prov:type": {"$": "prov:Person", "type": "prov:QUALIFIED_NAME"}, "fc:user": w.host.user}),
+        json!({"prov:type": {"$": "prov:Person", "type": "prov:QUALIFIED_NAME"}, "flowcept:user": w.host.user}),
     );
     for (i, a) in told.activities.iter().enumerate() {
-        let mut value = json!({"prov:startTime": time(a.started), "prov:label": &*a.name, "fc:activity_id": &*a.name,
-            "fc:workflow_id": w.id.to_string(), "fc:command": a.command_line(), "fc:status": a.outcome.status()});
+        let mut value = json!({"prov:startTime": time(a.started), "prov:label": &*a.name,
+        "flowcept:activity_id": &*a.name,
+            "flowcept:workflow_id": w.id.to_string(), "flowcept:command": a.command_line(),
+            "flowcept:status": a.outcome.status()});
         if let Some(ended) = a.ended {
             value["prov:endTime"] = time(ended).into();
         }
@@ -49,21 +53,23 @@ pub fn document(w: &Workflow, told: &Provenance, base: Base<'_>) -> Value {
             put(
                 "wasStartedBy",
                 None,
-                json!({"prov:activity": task(i), "prov:starter": task(parent.0 as usize), "prov:time": time(a.started)}),
+                json!({"prov:activity": task(i), "prov:starter": task(parent.0 as usize),
+                "prov:time": time(a.started)}),
             );
         }
     }
-    let mut names = std::collections::HashMap::new();
+    let mut names = HashMap::new();
     for (i, e) in told.entities.iter().enumerate() {
         put(
             "entity",
             Some(entity(i)),
-            json!({"fc:entity": entity_id(i), "prov:label": &*e.last_path(), "fc:path": &*e.last_path()}),
+            json!({"flowcept:entity": entity_id(i), "prov:label": &*e.last_path(), "flowcept:path": &*e.last_path()}),
         );
-        for name in &e.names {
+        let mut called = HashSet::new();
+        for name in e.names.iter().filter(|n| called.insert(n.path.clone())) {
             let count = names.len();
-            let id = names.entry(name.path.clone()).or_insert_with(|| format!("fc:name_{count}")).clone();
-            put("entity", Some(id.clone()), json!({"prov:label": &*name.path, "fc:name": &*name.path}));
+            let id = names.entry(name.path.clone()).or_insert_with(|| format!("flowcept:name_{count}")).clone();
+            put("entity", Some(id.clone()), json!({"prov:label": &*name.path, "flowcept:name": &*name.path}));
             put("specializationOf", None, json!({"prov:specificEntity": entity(i), "prov:generalEntity": id}));
         }
         if let Some(before) = e.revision_of {
@@ -104,10 +110,10 @@ pub fn document(w: &Workflow, told: &Provenance, base: Base<'_>) -> Value {
             "wasInformedBy",
             None,
             json!({"prov:informed": task(i.informed.0 as usize), "prov:informant": task(i.informant.0 as usize),
-            "fc:via": i.via.name()}),
+            "flowcept:via": i.via.name()}),
         );
     }
-    let mut document = json!({"prefix": {"fc": NAMESPACE}});
+    let mut document = json!({"prefix": {"flowcept": NAMESPACE}});
     if let Some(document) = document.as_object_mut() {
         document.extend(blocks);
     }
@@ -132,6 +138,32 @@ fn iso(unix_ns: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::formats::flowcept::example;
+
+    #[test]
+    fn every_relation_points_to_what_the_document_has() {
+        let (w, told) = example(3, 0);
+        let document = super::document(&w, &told, &|_| 4);
+        let has = |kind: &str, id: &serde_json::Value| document[kind].get(id.as_str().unwrap_or_default()).is_some();
+        for (block, count, ends) in [
+            ("used", 6, [("activity", "prov:activity"), ("entity", "prov:entity")]),
+            ("wasGeneratedBy", 2, [("activity", "prov:activity"), ("entity", "prov:entity")]),
+            ("wasInformedBy", 2, [("activity", "prov:informed"), ("activity", "prov:informant")]),
+            ("wasStartedBy", 1, [("activity", "prov:activity"), ("activity", "prov:starter")]),
+            ("wasAssociatedWith", 2, [("activity", "prov:activity"), ("agent", "prov:agent")]),
+            ("wasDerivedFrom", 1, [("entity", "prov:generatedEntity"), ("entity", "prov:usedEntity")]),
+            ("specializationOf", 5, [("entity", "prov:specificEntity"), ("entity", "prov:generalEntity")]),
+        ] {
+            let records = document[block].as_object().expect(block);
+            assert_eq!(records.len(), count, "{block}");
+            for (kind, end) in ends {
+                assert!(records.values().all(|r| has(kind, &r[end])), "{block} {end}");
+            }
+        }
+        let entity = &document["entity"]["flowcept:ext4-0000000000000002-h00000001_0.3_4"];
+        assert_eq!(entity["flowcept:entity"], "ext4-0000000000000002-h00000001:0.3@4");
+    }
+
     #[test]
     fn times_are_written_as_the_calendar_has_them() {
         assert_eq!(super::iso(0), "1970-01-01T00:00:00.000000Z");
