@@ -225,3 +225,51 @@ $WORK/data/report.txt
 ";
     assert_eq!(captured.ask(&["lineage", &report]).replace(&folder, "$WORK"), expected);
 }
+
+/// What a run was given is in its document; `-o` writes one file and keeps nothing.
+#[test]
+fn lists_parameters_and_files() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let (dir, store) = (empty(), empty());
+    let campaign = "11111111-2222-4333-8444-555555555555";
+    let given = ["run", "-q", "--name", "n", "--campaign", campaign, "--param", "lr=0.1", "--tag", "t"];
+    let run = |more: &[&str]| {
+        let mut command = Command::new(binary());
+        command.arg("--store").arg(store.path()).args(given).args(more).args(["--", "sh", "-c", "ls /no/such; exit 3"]);
+        command.current_dir(dir.path()).output().expect("because the binary was just built")
+    };
+    assert_eq!(run(&[]).status.code(), Some(3));
+    let ask = |arguments: &[&str]| {
+        let output = Command::new(binary()).arg("--store").arg(store.path()).args(arguments).output();
+        String::from_utf8_lossy(&output.expect("because the binary was just built").stdout).into_owned()
+    };
+    let list: serde_json::Value = serde_json::from_str(&ask(&["workflows", "--json"])).expect("because it is JSON");
+    assert_eq!((&list[0]["name"], &list[0]["status"]), (&"n".into(), &"ERROR".into()));
+    assert_eq!(list[0]["campaign_id"], campaign);
+    assert!(ask(&["workflows"]).contains("ERROR     n"), "{}", ask(&["workflows"]));
+    let failed = ask(&["show", "n", "--failed"]);
+    assert!(failed.contains("exit 3  sh -c") && failed.contains("exit 2  ls /no/such"), "{failed}");
+    let shown: serde_json::Value = serde_json::from_str(&ask(&["show", "--json"])).expect("because it is JSON");
+    assert_eq!(shown["workflow"]["tags"][0], "t");
+    assert!(shown["workflow"]["used"].to_string().contains("\"lr\":\"0.1\""), "{}", shown["workflow"]["used"]);
+    let lineage = ask(&["lineage", "/bin/ls", "--down", "--depth", "1", "--json"]);
+    assert!(lineage.contains("\"activity_id\":\"ls\""), "{lineage}");
+    assert_eq!(run(&["-o", "run.jsonl"]).status.code(), Some(3));
+    let text = fs::read_to_string(dir.path().join("run.jsonl")).expect("because -o names it");
+    assert!(text.lines().count() == 3 && text.contains("\"activity_id\":\"ls\""), "{text}");
+    assert_eq!(fs::read_dir(dir.path()).expect("because it is ours").count(), 1, "nothing else stays");
+    let list: serde_json::Value = serde_json::from_str(&ask(&["workflows", "--json"])).expect("because it is JSON");
+    assert_eq!(list.as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn the_doctor_tries() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let output = Command::new(binary()).args(["doctor", "--json"]).output().expect("because the binary was just built");
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("because it is JSON");
+    assert_eq!((&found["works"], &found["btf"]), (&true.into(), &true.into()));
+}
