@@ -123,5 +123,27 @@ f=new('long'); os.ftruncate(f,100); os.truncate('b',1)\"";
     for name in ["/sent", "/ranged", "/spliced", "/named", "/long", "/b"] {
         assert!(made(name), "{name} is not among {:?}", told.generated.iter().map(|g| &g.path).collect::<Vec<_>>());
     }
+    for name in ["/sent", "/ranged", "/spliced"] {
+        assert!(told.generated.iter().any(|g| g.path.ends_with(name) && g.bytes.0 > 0), "{name} got no bytes");
+    }
     assert!(told.used.iter().any(|u| u.path.ends_with("/a")));
+}
+
+/// 1: an open file that was closed for good passes nothing on, though the next one may lie at the same address.
+#[test]
+fn a_closed_creation_passes_nothing_on() {
+    if !need(&["bpf", "python"]) {
+        return;
+    }
+    let python =
+        "python3 -c \"import subprocess\nopen('out','w').close()\nsubprocess.run(['cat','a'],stdout=open('out','a'))\"";
+    for script in [python, ": > out; cat a >> out"] {
+        let Some((_dir, captured)) = run(script) else { return };
+        let run = captured.told();
+        let out = |e| run.told.entity(e).last_path().ends_with("/out");
+        let made: Vec<_> = run.told.generated.iter().filter(|g| out(g.entity)).collect();
+        let cat = |i: usize| &*run.told.activity(made[i].activity).name == "cat";
+        assert_eq!(made.len(), 2, "{script}: {made:?}");
+        assert!(!cat(0) && cat(1), "{script}: {made:?}");
+    }
 }
