@@ -147,3 +147,22 @@ fn a_closed_creation_passes_nothing_on() {
         assert!(!cat(0) && cat(1), "{script}: {made:?}");
     }
 }
+
+/// 7 and 12: a name given is a name to ask by, also where nobody opened the file under it; what is unlinked was temporary.
+#[test]
+fn names_given_and_taken() {
+    if !need(&["bpf", "python"]) {
+        return;
+    }
+    let python = |call: &str| {
+        format!("cat a > t; cat b > gone; python3 -c \"import os\nos.{call}('t','out')\nos.unlink('gone')\"")
+    };
+    for script in ["cat a > t; cat b > gone; mv t out; rm gone".to_string(), python("rename"), python("link")] {
+        let Some((dir, captured)) = run(&script) else { return };
+        assert_eq!(lineage(&dir, &captured, "out", &[]), "$DIR/out\n└── cat  [cat a]\n    └── $DIR/a\n", "{script}");
+        let run = captured.told();
+        assert_eq!(run.told.moved.len(), 1, "{script}");
+        let gone = run.told.generated.iter().find(|g| g.path.ends_with("/gone")).expect("because cat made it");
+        assert_eq!(gone.role, flowcept_provenance::role::Role::Temporary, "{script}");
+    }
+}
