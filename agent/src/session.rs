@@ -235,6 +235,8 @@ impl Session {
             self.lost("kernel ring", &format!("{name}: no room in the ring"), counter(count::DROPPED + *kind as u32));
         }
         self.lost("kernel", "a forked process could not be given task storage", counter(count::STORAGE_FAILED));
+        self.lost("kernel", "paths longer than the walk, told in part", counter(count::PATHS_CUT));
+        self.lost("kernel", "files without path or state: a thread changed the descriptor", counter(count::UNDECIDED));
         let refused = self.intake.borrow().decoder.refused;
         self.lost("decoder", "records refused", refused);
         if detached {

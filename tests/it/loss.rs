@@ -119,3 +119,16 @@ fn a_full_disk() {
     assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"2999\n"[..]));
     assert!(String::from_utf8_lossy(&output.stderr).contains("No space left on device"), "{:?}", output);
 }
+
+/// A path with more levels than the walk takes is told in part, and that it is.
+#[test]
+fn a_walk_cut_short_is_a_gap() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("because tests may write temporary files");
+    let script = "i=0; while [ $i -lt 120 ]; do mkdir d; cd d; i=$((i+1)); done; echo deep > f";
+    let captured = Captured::of(&["sh", "-c", script], dir.path(), &[]);
+    let told = &captured.told().told;
+    assert!(told.gaps.iter().any(|g| g.why.contains("paths longer than the walk")), "{:?}", told.gaps);
+}

@@ -127,12 +127,6 @@ impl Child {
         }
         Ok(Some(code))
     }
-
-    /// Ends it: nobody could watch it.
-    pub fn kill(self) {
-        let _ = nix::sys::signal::kill(self.pid, Signal::SIGKILL);
-        let _ = waitpid(self.pid, None);
-    }
 }
 
 /// Which of the two processes this is.
