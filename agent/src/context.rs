@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::capture::decode::digest;
 use crate::capture::redact;
@@ -47,21 +47,49 @@ pub fn host() -> Host {
     }
 }
 
-/// The git repository that holds `directory`, if git is installed and there is one.
-pub fn repository(directory: &Path) -> Option<Repository> {
+/// Questions put to git, which answers while others work.
+#[derive(Debug)]
+pub struct Asked {
+    root: Option<Child>,
+    status: Option<Child>,
+    remotes: Option<Child>,
+}
+
+/// Asks git, if it is installed, about the repository that holds `directory`.
+pub fn ask_repository(directory: &Path) -> Asked {
     let git = |arguments: &[&str]| {
         let mut command = Command::new("git");
-        command.arg("-C").arg(directory).args(arguments).env("GIT_OPTIONAL_LOCKS", "0").stderr(Stdio::null());
-        let output = command.output().ok().filter(|o| o.status.success())?;
-        Some(String::from_utf8_lossy(&output.stdout).trim().to_string())
+        command.arg("-C").arg(directory).args(arguments).env("GIT_OPTIONAL_LOCKS", "0");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()
     };
-    let root = git(&["rev-parse", "--show-toplevel"])?;
-    let remote = git(&["remote"]).and_then(|r| git(&["remote", "get-url", r.lines().next()?])).unwrap_or_default();
-    Some(Repository {
-        root,
-        sha: git(&["rev-parse", "HEAD"]).unwrap_or_default(),
-        branch: git(&["symbolic-ref", "--short", "-q", "HEAD"]).unwrap_or_default(),
-        remote: redact::without_password(remote),
-        dirty: git(&["status", "--porcelain", "--untracked-files=no"]).map(|s| !s.is_empty()),
-    })
+    Asked {
+        root: git(&["rev-parse", "--show-toplevel"]),
+        status: git(&["status", "--porcelain=v2", "--branch", "--untracked-files=no"]),
+        remotes: git(&["remote", "-v"]),
+    }
+}
+
+impl Asked {
+    /// What git answered; none where there is no repository.
+    pub fn answer(self) -> Option<Repository> {
+        let answer = |child: Option<Child>| {
+            let output = child?.wait_with_output().ok().filter(|o| o.status.success())?;
+            Some(String::from_utf8_lossy(&output.stdout).trim_end().to_string())
+        };
+        let (root, status, remotes) = (answer(self.root), answer(self.status), answer(self.remotes));
+        let about = |name: &str| {
+            let line = status.as_deref()?.lines().find_map(|l| l.strip_prefix("# branch.")?.strip_prefix(name));
+            // `(initial)`: no commit yet; `(detached)`: no branch.
+            line.map(str::trim).filter(|v| !v.starts_with('(')).map(String::from)
+        };
+        // NAME, a tab, URL, `(fetch)`.
+        let remote = remotes.as_deref().and_then(|r| r.lines().next()?.split_once('\t')?.1.rsplit_once(' '));
+        Some(Repository {
+            root: root?,
+            sha: about("oid").unwrap_or_default(),
+            branch: about("head").unwrap_or_default(),
+            remote: redact::without_password(remote.map(|(url, _)| url.to_string()).unwrap_or_default()),
+            dirty: status.as_deref().map(|s| s.lines().any(|l| !l.starts_with('#'))),
+        })
+    }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use flowcept_probes::host::Facts;
 use flowcept_probes::{Probes, Ring, plan};
+use flowcept_provenance::lineage::{Lineage, Provenance};
 use flowcept_provenance::observation::{Counted, Left, Lost, Observation, Settled};
 use flowcept_provenance::quantity::{BootNs, UnixNs};
 use flowcept_wire::count;
@@ -40,21 +41,23 @@ pub struct Request {
     pub launch: Launch,
     /// Its ids, name, parameters.
     pub workflow: Workflow,
-    /// Bytes of the ring.
-    pub ring_bytes: u32,
-    /// Calls and programs that a mutation test leaves out.
-    pub switched_off: Vec<String>,
 }
 
 /// The probes for this host, or why there are none and what to do.
 pub fn probes(ring_bytes: u32, switched_off: &[String]) -> Result<Probes> {
-    let plan = plan::decide(&Facts::find(), ring_bytes, switched_off).map_err(|why| match why {
-        plan::Impossible::Rights => anyhow!(
-            "{why}\n  run it as root: sudo flowcept run --user \"$USER\" -- COMMAND\n  (--user runs the command as you, so that its files stay yours)"
-        ),
-        why => anyhow!("{why}; see `flowcept doctor`"),
-    })?;
-    Probes::start(&plan).context("this host refuses the probes; see `flowcept doctor`")
+    let decide = |facts: &Facts| {
+        plan::decide(facts, ring_bytes, switched_off).map_err(|why| match why {
+            plan::Impossible::Rights => anyhow!(
+                "{why}\n  run it as root: sudo flowcept run --user \"$USER\" -- COMMAND\n  (--user runs the command as you, so that its files stay yours)"
+            ),
+            why => anyhow!("{why}; see `flowcept doctor`"),
+        })
+    };
+    Probes::start(&decide(&Facts::find())?).or_else(|error| {
+        // Only now is it worth asking what the kernel lacks.
+        decide(&Facts::probed())?;
+        Err(error).context("this host refuses the probes; see `flowcept doctor`")
+    })
 }
 
 /// What the ring's reader fills.
@@ -75,6 +78,8 @@ pub struct Session {
     /// Processes that ended and whose CPU time is not complete.
     unfreed: i64,
     log_error: Option<String>,
+    /// Gathers beside the log, so that nothing has to be read back.
+    lineage: Lineage,
 }
 
 /// How a run went, as far as its root is concerned.
@@ -85,10 +90,21 @@ pub struct RootEnd {
     pub living: u64,
 }
 
+/// What a run leaves.
+pub struct Finished {
+    /// Its document, complete.
+    pub workflow: Workflow,
+    /// What followed from all that was seen.
+    pub told: Provenance,
+    /// Where its log lies.
+    pub log: PathBuf,
+    /// What went wrong with the log.
+    pub trouble: Option<String>,
+}
+
 impl Session {
-    /// Loads the probes, opens the log and starts the command under watch.
-    pub fn start(store: &Store, request: Request) -> Result<(Self, Child)> {
-        let probes = probes(request.ring_bytes, &request.switched_off)?;
+    /// Opens the log and starts the command under the watch of the probes.
+    pub fn start(probes: Probes, store: &Store, request: Request) -> Result<(Self, Child)> {
         let child = Child::fork(&request.launch)?;
         let mut workflow = request.workflow;
         workflow.started = clock::unix_ns();
@@ -112,10 +128,11 @@ impl Session {
             committed: Instant::now(),
             unfreed: 0,
             log_error: None,
+            lineage: Lineage::default(),
         };
         session.probes.watch(child.pid(), ROOT)?;
         let root = session.intake.borrow().decoder.root(ROOT, child.pid(), BootNs(clock::boot_ns()));
-        session.log.append(&root);
+        session.note(root);
         child.go()?;
         Ok((session, child))
     }
@@ -180,7 +197,7 @@ impl Session {
             if let Some(image) = ended {
                 self.drain(image)?;
             }
-            self.log.append(&observation);
+            self.note(observation);
         }
         if self.log.pending() >= COMMIT_COUNT || (self.log.pending() > 0 && self.committed.elapsed() >= COMMIT) {
             self.commit();
@@ -194,9 +211,9 @@ impl Session {
         let left = self.intake.borrow_mut().decoder.left_by(image);
         for left in left {
             if let Some(sum) = self.probes.take_sum(image, left.file, left.access)?
-                && let Some(observation) = self.intake.borrow().decoder.summed(image, left, sum, at)
+                && let Some(observation) = { self.intake.borrow().decoder.summed(image, left, sum, at) }
             {
-                self.log.append(&observation);
+                self.note(observation);
             }
         }
         let mapped = self.intake.borrow_mut().decoder.mapped_by(image);
@@ -213,9 +230,14 @@ impl Session {
             // tmpfs does not change mtime for writes through a mapping (mm/shmem.c has no page_mkwrite).
             let untold = file.filesystem.kind() == Some("tmpfs");
             let image = flowcept_provenance::identity::ImageNo(image);
-            self.log.append(&Observation::Settled(Settled { image, file, state, untold }));
+            self.note(Observation::Settled(Settled { image, file, state, untold }));
         }
         Ok(())
+    }
+
+    fn note(&mut self, observation: Observation) {
+        self.log.append(&observation);
+        self.lineage.apply(observation);
     }
 
     /// A log that cannot be written costs observations, counted, and never the traced program.
@@ -226,8 +248,8 @@ impl Session {
         }
     }
 
-    /// Balances the books and closes the log; the path of the log and what went wrong with it.
-    pub fn finish(mut self, detached: bool) -> Result<(Workflow, PathBuf, Option<String>)> {
+    /// Balances the books and closes the log; what it told, the path of the log and what went wrong with it.
+    pub fn finish(mut self, detached: bool) -> Result<Finished> {
         self.take(Duration::ZERO)?;
         let counters = self.probes.counters()?;
         let counter = |i: u32| counters[i as usize];
@@ -241,14 +263,14 @@ impl Session {
         self.lost("decoder", "records refused", refused);
         if detached {
             let why = "descendants of the root were still running when --detach-after had passed".into();
-            self.log.append(&Observation::Left(Left { why, at: BootNs(clock::boot_ns()) }));
+            self.note(Observation::Left(Left { why, at: BootNs(clock::boot_ns()) }));
         }
         let living = self.living()?;
         let written = (1..10).map(|k| counter(count::WRITTEN + k)).sum();
         let forked = 1 + counter(count::PROCESSES_FORKED);
         let decoded = self.intake.borrow().decoder.decoded;
         let ended = counter(count::PROCESSES_ENDED);
-        self.log.append(&Observation::Counted(Counted { forked, ended, living, written, decoded }));
+        self.note(Observation::Counted(Counted { forked, ended, living, written, decoded }));
         self.commit();
         let lost = self.log.lost();
         if lost > 0 {
@@ -263,12 +285,12 @@ impl Session {
         if self.workflow.exit_code.is_none() {
             bail!("the root has not ended");
         }
-        Ok((self.workflow, self.log_path, self.log_error))
+        Ok(Finished { workflow: self.workflow, told: self.lineage.tell(), log: self.log_path, trouble: self.log_error })
     }
 
     fn lost(&mut self, source: &str, cause: &str, count: u64) {
         if count > 0 {
-            self.log.append(&Observation::Lost(Lost { source: source.into(), cause: cause.into(), count }));
+            self.note(Observation::Lost(Lost { source: source.into(), cause: cause.into(), count }));
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Whole runs, traced against untraced, interleaved; prints ratios of CPU time. After every traced run the stored counts are
 //! checked: a ratio without that check is not reported. It asserts no timing.
 //!
+//! `tree` is the traced tree alone; `tree + agent` adds the tracer until the store answers, less what it costs to start and
+//! stop it around `true`, which is printed apart: it does not grow with the workload.
+//!
 //! usage: bench-whole BINARY [--rounds N] [--small]
 
 use std::path::Path;
@@ -32,8 +35,10 @@ const WORKLOADS: [Workload; 4] = [
         name: "python reading small files",
         prepare: files,
         command: |_| {
-            "python3 -c \"import os\nfor d,_,fs in os.walk('in'):\n    for f in fs:\n        with open(d+'/'+f,'rb',0) as h: h.read()\""
-                .into()
+            format!(
+                "{} -c \"import os\nfor d,_,fs in os.walk('in'):\n    for f in fs:\n        with open(d+'/'+f,'rb',0) as h: h.read()\"",
+                python()
+            )
         },
         least: |n| (1, n),
         size: 20_000,
@@ -77,6 +82,12 @@ fn files(dir: &Path, n: usize) -> Result<()> {
         fs::write(folder.join(format!("f{i}")), "some bytes\n")?;
     }
     Ok(())
+}
+
+/// The interpreter itself: what is called python3 may be a script that looks for it.
+fn python() -> String {
+    let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
+    output.map_or_else(|_| "python3".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_string())
 }
 
 /// CPU seconds of all children that ended, themselves or below them.
@@ -139,10 +150,12 @@ fn main() -> Result<()> {
     let small = arguments.iter().any(|a| a == "--small");
     let rounds = arguments.iter().position(|a| a == "--rounds").and_then(|i| arguments.get(i + 1)?.parse().ok());
     let rounds: usize = if small { 1 } else { rounds.unwrap_or(7) };
-    println!("{:<34} {:>9} {:>9} {:>12}", "workload", "untraced", "tree", "tree + agent");
+    let start = start(&binary, rounds)?;
+    println!("start and stop: {start:.3} s");
+    println!("{:<34} {:>9} {:>9} {:>12} {:>10}", "workload", "untraced", "tree", "tree + agent", "with start");
     for w in &WORKLOADS {
         let n = if small { w.small } else { w.size };
-        let (mut untraced, mut tree, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut untraced, mut tree, mut whole, mut all) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         // One round more than counted: the first fills caches.
         for round in 0..=rounds {
             let base = tempfile::tempdir()?;
@@ -156,7 +169,7 @@ fn main() -> Result<()> {
             let (plain, _) = measured(&[], &[], &dir, &(w.command)(n))?;
             fresh()?;
             let before = [&*binary, Path::new("--store"), &store];
-            let (traced, all) = measured(&before, &["run", "-q", "--"], &dir, &(w.command)(n))?;
+            let (traced, with_agent) = measured(&before, &["run", "-q", "--"], &dir, &(w.command)(n))?;
             let counts = stored(&binary, &store)?;
             let least = (w.least)(n);
             ensure!(
@@ -167,18 +180,32 @@ fn main() -> Result<()> {
             if round > 0 || small {
                 untraced.push(plain);
                 tree.push(traced / plain);
-                whole.push(all / plain);
+                whole.push((with_agent - start) / plain);
+                all.push(with_agent / plain);
             }
         }
         println!(
-            "{:<34} {:>7.3} s {:>9.3} {:>12.3}",
+            "{:<34} {:>7.3} s {:>9.3} {:>12.3} {:>10.3}",
             w.name,
             median(&mut untraced),
             median(&mut tree),
-            median(&mut whole)
+            median(&mut whole),
+            median(&mut all)
         );
     }
     Ok(())
+}
+
+/// CPU seconds that it costs to trace a command that does nothing.
+fn start(binary: &Path, rounds: usize) -> Result<f64> {
+    let base = tempfile::tempdir()?;
+    let before = [binary, Path::new("--store"), base.path()];
+    let mut costs = Vec::new();
+    for _ in 0..=rounds {
+        let (plain, all) = measured(&before, &["run", "-q", "--"], base.path(), "true")?;
+        costs.push(all - plain);
+    }
+    Ok(median(&mut costs))
 }
 
 /// Tasks, and file uses and generations, of the run in this store; losses are an error.

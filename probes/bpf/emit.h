@@ -33,13 +33,13 @@ struct clock {
 struct clock clock SEC(".data.clock") = {.tick = 1000000};
 
 /*
- * Room for the largest record: its fixed part and, right behind, its text. Per CPU, used only between two points without
- * preemption; a value of a per-CPU map is at most 32 KiB.
+ * Room for the largest record: its fixed part and, right behind, its text, at most up to ROOM. Per CPU, used only between
+ * two points without preemption; a value of a per-CPU map is at most 32 KiB.
  */
 #define TEXT 4096
-#define TEXTS (7 * TEXT)
+#define ROOM (256 + 7 * TEXT)
 struct scratch {
-	char bytes[256 + TEXTS + 512];
+	char bytes[ROOM + 512];
 };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

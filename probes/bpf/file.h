@@ -23,21 +23,21 @@ struct {
 
 INLINE __u64 file_at(struct task_struct *task, __u32 fd)
 {
-	struct files_struct *files = task->files;
+	__u64 files = (__u64)GET(task_struct, task, files);
 	if (!files)
 		return 0;
-	struct fdtable *table = files->fdt;
-	if (!table || fd >= table->max_fds)
+	__u64 table = (__u64)GET(files_struct, files, fdt);
+	if (!table || fd >= GET(fdtable, table, max_fds))
 		return 0;
 	__u64 file = 0;
-	bpf_probe_read_kernel(&file, sizeof(file), (void *)((__u64)table->fd + 8ULL * fd));
+	bpf_probe_read_kernel(&file, sizeof(file), (void *)((__u64)GET(fdtable, table, fd) + 8ULL * fd));
 	return file;
 }
 
 INLINE int table_is_shared(struct task_struct *task)
 {
-	struct files_struct *files = task->files;
-	return !files || files->count.counter != 1;
+	__u64 files = (__u64)GET(task_struct, task, files);
+	return !files || GET(files_struct, files, count.counter) != 1;
 }
 
 INLINE void identify_inode(__u64 inode, struct File *id)
@@ -98,6 +98,11 @@ INLINE void read_volume(__u64 inode, struct Volume *volume)
 	bpf_core_read(volume->uuid, sizeof(volume->uuid), &((struct super_block *)block)->s_uuid.b);
 }
 
+INLINE struct place place_of(__u64 file)
+{
+	return (struct place){(__u64)GET(file, file, f_path.dentry), (__u64)GET(file, file, f_path.mnt)};
+}
+
 /* One reference left: this close is the last. */
 INLINE int last_reference(__u64 file)
 {
@@ -120,10 +125,10 @@ INLINE void slots_bound(struct task *t, __u64 at)
 }
 
 /* Tells a first touch. Without a file or a dentry there is neither path nor state. */
-OUTLINE int touch(struct task *t, struct met *met, __u32 access, __u32 flags, __u64 at)
+APART int touch(struct task *t, struct met *met, __u32 access, __u32 flags, __u64 at)
 {
 	struct scratch *s = scratch_of_cpu();
-	if (!s)
+	if (!s || !t || !met)
 		return 0;
 	struct Touched *r = (void *)s->bytes;
 	__builtin_memset(r, 0, sizeof(*r));
@@ -133,10 +138,12 @@ OUTLINE int touch(struct task *t, struct met *met, __u32 access, __u32 flags, __
 	r->flags = flags;
 	r->open_file = met->file;
 	r->state.mode = met->mode;
-	__u32 text = 0;
-	__u64 dentry = met->file ? (__u64)GET(file, met->file, f_path.dentry) : met->dentry;
-	__u64 mount = met->file ? (__u64)GET(file, met->file, f_path.mnt) : met->mount;
-	if (dentry) {
+	__u32 end = sizeof(*r);
+	struct place place = {met->dentry, met->mount};
+	if (met->file)
+		place = place_of(met->file);
+	if (place.dentry) {
+		__u64 dentry = place.dentry;
 		read_state(met->inode, &r->state);
 		read_volume(met->inode, &r->volume);
 		if (!GET(dentry, dentry, d_hash.pprev))
@@ -145,11 +152,10 @@ OUTLINE int touch(struct task *t, struct met *met, __u32 access, __u32 flags, __
 		__u64 directory = parent ? (__u64)GET(dentry, parent, d_inode) : 0;
 		if (directory && parent != dentry)
 			identify_inode(directory, &r->directory);
-		text = walk_path(dentry, mount, s->bytes + sizeof(*r), 0, &r->flags);
+		end = walk_path(&place, end, &r->flags);
 	}
-	if (text > TEXT)
-		text = TEXT;
-	send(r, sizeof(*r) + text);
+	if (end <= ROOM)
+		send(r, end);
 	slots_bound(t, at);
 	return 0;
 }
@@ -208,10 +214,10 @@ INLINE void slot_clear(struct slot *slot)
 }
 
 /* Another file takes the slot: what it holds goes to the map, or where that is full is told at once. */
-OUTLINE int slot_evict(struct task *t, __u32 access)
+APART int slot_evict(struct task *t, __u32 access)
 {
 	__u32 i = access - 1;
-	if (i >= 2)
+	if (!t || i >= 2)
 		return 0;
 	struct slot *slot = &t->slots[i];
 	if (!slot->file || !slot->calls) {
@@ -260,9 +266,9 @@ INLINE void slots_drain(struct task *t, __u64 at)
 }
 
 /* A mechanism that these probes do not follow: told once a thread, the agent counts images. */
-OUTLINE int unseen(struct task *t, __u32 mechanism, __u32 call)
+APART int unseen(struct task *t, __u32 mechanism, __u32 call)
 {
-	if (t->unseen & (1ULL << (mechanism & 63)))
+	if (!t || t->unseen & (1ULL << (mechanism & 63)))
 		return 0;
 	t->unseen |= 1ULL << (mechanism & 63);
 	struct Unseen *r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);
@@ -280,12 +286,12 @@ OUTLINE int unseen(struct task *t, __u32 mechanism, __u32 call)
 }
 
 /* One call in one direction; `first` is when a write began. */
-OUTLINE int account(struct task *t, struct met *met, __u32 access, __u64 bytes, __u64 first)
+APART int account(struct task *t, struct met *met, __u32 access, __u64 bytes, __u64 first)
 {
 	__u32 i = access - 1;
-	__u32 type = met->mode & S_IFMT;
-	if (i >= 2)
+	if (!t || !met || i >= 2)
 		return 0;
+	__u32 type = met->mode & S_IFMT;
 	if (type == S_IFSOCK)
 		return bytes ? unseen(t, GAP_SOCKET, 0) : 0;
 	if (type != S_IFREG && type != S_IFIFO && type != S_IFCHR)

@@ -135,28 +135,29 @@ static long component_step(__u32 i, struct resolve *r)
 }
 
 /* The base of a name: the root, the working directory or the directory of a descriptor. */
-INLINE void base_of(struct task_struct *task, int fd, int absolute, __u64 *dentry, __u64 *mount)
+INLINE struct place base_of(struct task_struct *task, int fd, int absolute)
 {
-	struct fs_struct *fs = task->fs;
-	*dentry = *mount = 0;
+	struct place place = {};
+	__u64 fs = (__u64)GET(task_struct, task, fs);
 	if (absolute && fs) {
-		*dentry = (__u64)fs->root.dentry;
-		*mount = (__u64)fs->root.mnt;
+		place.dentry = (__u64)GET(fs_struct, fs, root.dentry);
+		place.mount = (__u64)GET(fs_struct, fs, root.mnt);
 	} else if (fd == AT_FDCWD && fs) {
-		*dentry = (__u64)fs->pwd.dentry;
-		*mount = (__u64)fs->pwd.mnt;
+		place.dentry = (__u64)GET(fs_struct, fs, pwd.dentry);
+		place.mount = (__u64)GET(fs_struct, fs, pwd.mnt);
 	} else {
 		__u64 file = file_at(task, fd);
-		if (file) {
-			*dentry = (__u64)GET(file, file, f_path.dentry);
-			*mount = (__u64)GET(file, file, f_path.mnt);
-		}
+		if (file)
+			place = place_of(file);
 	}
+	return place;
 }
 
 /* Fills `met` (mode 0 where there is no such file or it was not found) and the directory that the name is in. */
-OUTLINE int resolve_name(struct met *met, struct File *directory, int fd, const void *name)
+APART int resolve_name(struct met *met, struct File *directory, int fd, __u64 name)
 {
+	if (!met || !directory)
+		return 0;
 	struct task_struct *task = bpf_get_current_task_btf();
 	__u32 zero = 0;
 	struct lookup *l = bpf_map_lookup_elem(&lookups, &zero);
@@ -164,27 +165,27 @@ OUTLINE int resolve_name(struct met *met, struct File *directory, int fd, const 
 	__builtin_memset(directory, 0, sizeof(*directory));
 	if (!l)
 		return 0;
-	long length = bpf_probe_read_user_str(l->path, TEXT, name);
+	long length = bpf_probe_read_user_str(l->path, TEXT, (void *)name);
 	if (length < 1)
 		return 0;
 	struct resolve r = {.l = l};
-	__u64 dentry, mount;
-	base_of(task, fd, l->path[0] == '/', &dentry, &mount);
-	if (!dentry)
+	struct place base = base_of(task, fd, l->path[0] == '/');
+	if (!base.dentry)
 		return 0;
 	l->state = FOUND;
 	l->at = 0;
 	l->directory = 0;
-	l->dentry = dentry;
-	l->mount = mount - bpf_core_field_offset(struct mount, mnt);
-	l->root = (__u64)task->fs->root.dentry;
+	l->dentry = base.dentry;
+	l->mount = base.mount - bpf_core_field_offset(struct mount, mnt);
+	__u64 fs = (__u64)GET(task_struct, task, fs);
+	l->root = fs ? (__u64)GET(fs_struct, fs, root.dentry) : 0;
 	bpf_loop(2 * COMPONENTS, component_step, &r, 0);
 	__u64 inode = l->directory && l->state != LOST ? (__u64)GET(dentry, l->directory, d_inode) : 0;
 	if (inode)
 		identify_inode(inode, directory);
 	if (l->state == FOUND) {
 		met->dentry = l->dentry;
-		met->mount = mount;
+		met->mount = base.mount;
 		met->inode = (__u64)GET(dentry, l->dentry, d_inode);
 		if (met->inode) {
 			identify_inode(met->inode, &met->id);
@@ -198,7 +199,7 @@ OUTLINE int resolve_name(struct met *met, struct File *directory, int fd, const 
 
 struct names {
 	int fd, fd_new;
-	const void *name, *name_new;
+	__u64 name, name_new;
 	__u32 operation;
 };
 
@@ -214,24 +215,27 @@ INLINE void enter_names(struct task *t, struct names *n)
 		resolve_name(&t->out, &t->directory_new, n->fd_new, n->name_new);
 }
 
-/* Appends the path of the base and the name as given. */
-OUTLINE __u32 base_and_name(struct Named *r, char *text, __u32 at, struct names *n, int second)
+/* Appends the path of the base and the name as given; returns where they end. */
+APART __u32 base_and_name(struct Named *r, struct names *n, __u32 at, int second)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	const void *name = second ? n->name_new : n->name;
-	int fd = second ? n->fd_new : n->fd;
-	__u64 dentry = 0, mount = 0;
-	char c = 0;
-	bpf_probe_read_user(&c, 1, name);
-	if (c != '/')
-		base_of(task, fd, 0, &dentry, &mount);
-	__u32 end = at;
-	if (dentry)
-		end = walk_path(dentry, mount, text, at, &r->flags);
-	__u16 base = end - at;
-	if (end >= TEXTS - TEXT)
+	struct scratch *s = scratch_of_cpu();
+	if (!s || !r || !n)
 		return at;
-	long length = bpf_probe_read_user_str(text + end, TEXT, name);
+	__u64 name = second ? n->name_new : n->name;
+	int fd = second ? n->fd_new : n->fd;
+	struct place base_place = {};
+	char c = 0;
+	bpf_probe_read_user(&c, 1, (void *)name);
+	if (c != '/')
+		base_place = base_of(task, fd, 0);
+	__u32 end = at;
+	if (base_place.dentry)
+		end = walk_path(&base_place, at, &r->flags);
+	__u16 base = end - at;
+	if (end >= ROOM - TEXT)
+		return at;
+	long length = bpf_probe_read_user_str(s->bytes + end, TEXT, (void *)name);
 	__u16 given = length > 0 ? length : 0;
 	if (second) {
 		r->base_new_text = base;
@@ -243,18 +247,17 @@ OUTLINE __u32 base_and_name(struct Named *r, char *text, __u32 at, struct names 
 	return end + given;
 }
 
-OUTLINE int exit_names(struct task *t, struct names *n)
+APART int exit_names(struct task *t, struct names *n)
 {
 	struct scratch *s = scratch_of_cpu();
-	if (!s)
+	if (!s || !t || !n)
 		return 0;
 	struct Named *r = (void *)s->bytes;
-	char *text = s->bytes + sizeof(*r);
 	__builtin_memset(r, 0, sizeof(*r));
 	begin(&r->header, KIND_NAMED, t->image, t->entered);
 	r->returned = now();
 	r->operation = n->operation;
-	__u32 at = 0;
+	__u32 at = sizeof(*r);
 	if (n->operation != FILE_SYMLINK && n->operation != FILE_MKDIR) {
 		r->directory = t->directory;
 		r->directory_new = t->directory_new;
@@ -267,17 +270,17 @@ OUTLINE int exit_names(struct task *t, struct names *n)
 		/* the dentry of what was renamed is still there, under its new name */
 		if (t->in.mode && (n->operation == FILE_RENAME || n->operation == FILE_EXCHANGE)) {
 			read_volume(t->in.inode, &r->volume);
-			at = walk_path(t->in.dentry, t->in.mount, text, 0, &r->flags);
-			r->walked_text = at;
+			struct place place = {t->in.dentry, t->in.mount};
+			at = walk_path(&place, at, &r->flags);
+			r->walked_text = at - sizeof(*r);
 		}
 	}
-	at = base_and_name(r, text, at, n, 0);
-	if (n->name_new && at < TEXTS)
-		at = base_and_name(r, text, at, n, 1);
+	at = base_and_name(r, n, at, 0);
+	if (n->name_new)
+		at = base_and_name(r, n, at, 1);
 	t->in.mode = t->out.mode = 0;
-	if (at > TEXTS)
-		return 0;
-	send(r, sizeof(*r) + at);
+	if (at <= ROOM)
+		send(r, at);
 	return 0;
 }
 

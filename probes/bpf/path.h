@@ -6,9 +6,14 @@
 
 #define LEVELS 96
 
+/* A dentry and a vfsmount, as numbers: the verifier lets no pointers into a function that it looks at by itself. */
+struct place {
+	__u64 dentry, mount;
+};
+
 struct walk {
 	__u64 dentry, mount;
-	char *text;
+	struct scratch *scratch;
 	__u32 at, end;
 	__u32 done;
 };
@@ -34,26 +39,29 @@ static long walk_step(__u32 i, struct walk *w)
 	__u32 length = GET(dentry, w->dentry, d_name.len) & 255;
 	const void *name = GET(dentry, w->dentry, d_name.name);
 	__u32 at = w->at;
-	if (at + length + 1 > w->end || at >= TEXTS)
+	if (at + length + 1 > w->end || at >= ROOM)
 		return 1;
-	bpf_probe_read_kernel(w->text + at, length, name);
+	bpf_probe_read_kernel(w->scratch->bytes + at, length, name);
 	at += length;
-	if (at >= TEXTS)
+	if (at >= ROOM)
 		return 1;
-	w->text[at] = 0;
+	w->scratch->bytes[at] = 0;
 	w->at = at + 1;
 	w->dentry = parent;
 	return 0;
 }
 
-/* Writes the path of (dentry, mount) at `at`, at most TEXT bytes; returns where it ends. */
-OUTLINE __u32 walk_path(__u64 dentry, __u64 vfsmount, char *text, __u32 at, __u32 *flags)
+/* Writes the path of a place into the scratch at `at`, at most TEXT bytes; returns where it ends. */
+APART __u32 walk_path(struct place *place, __u32 at, __u32 *flags)
 {
-	struct walk w = {.dentry = dentry,
-			 .mount = vfsmount - bpf_core_field_offset(struct mount, mnt),
-			 .text = text,
+	struct scratch *s = scratch_of_cpu();
+	if (!s || !place || !flags)
+		return at;
+	struct walk w = {.dentry = place->dentry,
+			 .mount = place->mount - bpf_core_field_offset(struct mount, mnt),
+			 .scratch = s,
 			 .at = at,
-			 .end = at + TEXT};
+			 .end = at + TEXT < ROOM ? at + TEXT : ROOM};
 	bpf_loop(LEVELS, walk_step, &w, 0);
 	if (!w.done) {
 		*flags |= FILE_PATH_CUT;

@@ -39,7 +39,7 @@ int BPF_PROG(process_forked, struct task_struct *child, __u64 clone_flags)
 	r->parent = t->image;
 	r->start = child->start_boottime;
 	r->clone_flags = clone_flags;
-	struct mm_struct *mm = child->mm;
+	__u64 mm = (__u64)GET(task_struct, child, mm);
 	r->digest = mm ? image_digest(mm) : 0;
 	r->pid = child->tgid;
 	struct pid_names names = pid_names(child);
@@ -71,25 +71,26 @@ static long thread_step(__u32 i, struct threads *s)
 /* What the process has cost until now: threads that are gone are in signal_struct, the others are asked one by one. */
 INLINE void read_costs(struct task_struct *task, struct Costs *costs)
 {
-	struct signal_struct *signal = task->signal;
+	__u64 signal = (__u64)GET(task_struct, task, signal);
 	struct threads s = {};
-	s.head = (__u64)signal + bpf_core_field_offset(struct signal_struct, thread_head);
-	s.node = (__u64)signal->thread_head.next;
+	s.head = signal + bpf_core_field_offset(struct signal_struct, thread_head);
+	s.node = (__u64)GET(signal_struct, signal, thread_head.next);
 	bpf_loop(4096, thread_step, &s, 0);
-	costs->cpu = signal->sum_sched_runtime + s.cpu;
-	costs->user = signal->utime + s.user;
-	costs->system = signal->stime + s.system;
-	costs->storage_read = signal->ioac.read_bytes + s.read;
-	costs->storage_written = signal->ioac.write_bytes + s.written;
-	costs->peak_memory_process = signal->maxrss * PAGE;
+	costs->cpu = GET(signal_struct, signal, sum_sched_runtime) + s.cpu;
+	costs->user = GET(signal_struct, signal, utime) + s.user;
+	costs->system = GET(signal_struct, signal, stime) + s.system;
+	costs->storage_read = GET(signal_struct, signal, ioac.read_bytes) + s.read;
+	costs->storage_written = GET(signal_struct, signal, ioac.write_bytes) + s.written;
+	costs->peak_memory_process = GET(signal_struct, signal, maxrss) * PAGE;
 	costs->peak_memory = 0;
 }
 
-INLINE __u64 peak_memory(struct mm_struct *mm)
+INLINE __u64 peak_memory(__u64 mm)
 {
-	__u64 pages = mm->hiwater_rss;
-	if (bpf_core_field_size(mm->rss_stat) >= 4 * bpf_core_type_size(struct percpu_counter)) {
-		__s64 size = mm->rss_stat[0].count + mm->rss_stat[1].count + mm->rss_stat[3].count;
+	__u64 pages = GET(mm_struct, mm, hiwater_rss);
+	if (bpf_core_field_size(((struct mm_struct *)0)->rss_stat) >= 4 * bpf_core_type_size(struct percpu_counter)) {
+		__s64 size = GET(mm_struct, mm, rss_stat[0].count) + GET(mm_struct, mm, rss_stat[1].count) +
+			     GET(mm_struct, mm, rss_stat[3].count);
 		if (size > 0 && size > pages)
 			pages = size;
 	}
@@ -111,11 +112,10 @@ int BPF_PROG(process_execed, struct task_struct *task, int old_pid, struct linux
 	t->in.mode = t->out.mode = 0;
 	t->in.shared = 0;
 	struct scratch *s = scratch_of_cpu();
-	struct mm_struct *mm = task->mm;
+	__u64 mm = (__u64)GET(task_struct, task, mm);
 	if (!s || !mm)
 		return 0;
 	struct Execed *r = (void *)s->bytes;
-	char *text = s->bytes + sizeof(*r);
 	__builtin_memset(r, 0, sizeof(*r));
 	begin(&r->header, KIND_EXECED, t->image, at);
 	r->previous = previous;
@@ -128,60 +128,61 @@ int BPF_PROG(process_execed, struct task_struct *task, int old_pid, struct linux
 	r->namespace_pid = names.namespace_pid;
 	r->pid_namespace = names.pid_namespace;
 	r->mount_namespace = BPF_CORE_READ(task, nsproxy, mnt_ns, ns.inum);
-	const struct cred *cred = task->cred;
-	r->uid = cred->uid.val;
-	r->euid = cred->euid.val;
-	r->gid = cred->gid.val;
-	r->egid = cred->egid.val;
-	__u32 at_text = 0, begin_text;
-	struct file *executable = mm->exe_file;
+	__u64 cred = (__u64)GET(task_struct, task, cred);
+	r->uid = GET(cred, cred, uid.val);
+	r->euid = GET(cred, cred, euid.val);
+	r->gid = GET(cred, cred, gid.val);
+	r->egid = GET(cred, cred, egid.val);
+	__u32 end = sizeof(*r), begun;
+	__u64 executable = (__u64)GET(mm_struct, mm, exe_file);
 	if (executable) {
 		struct met met = {};
-		meet((__u64)executable, &met);
+		meet(executable, &met);
 		r->executable = met.id;
 		if (met.inode) {
 			read_state(met.inode, &r->state);
 			read_volume(met.inode, &r->volume);
 		}
-		at_text = walk_path((__u64)GET(file, executable, f_path.dentry), (__u64)GET(file, executable, f_path.mnt),
-				    text, 0, &r->flags);
+		struct place place = place_of(executable);
+		end = walk_path(&place, end, &r->flags);
 	}
-	r->executable_text = at_text;
-	begin_text = at_text;
-	struct fs_struct *fs = task->fs;
-	if (fs && at_text < TEXTS)
-		at_text = walk_path((__u64)fs->pwd.dentry, (__u64)fs->pwd.mnt, text, at_text, &r->flags);
-	r->directory_text = at_text - begin_text;
+	r->executable_text = end - sizeof(*r);
+	begun = end;
+	__u64 fs = (__u64)GET(task_struct, task, fs);
+	if (fs) {
+		struct place place = {(__u64)GET(fs_struct, fs, pwd.dentry), (__u64)GET(fs_struct, fs, pwd.mnt)};
+		end = walk_path(&place, end, &r->flags);
+	}
+	r->directory_text = end - begun;
 	long length;
-	if (at_text < TEXTS - TEXT) {
-		length = bpf_probe_read_kernel_str(text + at_text, TEXT / 4, binprm->filename);
+	if (end < ROOM - TEXT) {
+		length = bpf_probe_read_kernel_str(s->bytes + end, TEXT / 4, binprm->filename);
 		r->asked_text = length > 0 ? length & 0xfff : 0;
-		at_text += r->asked_text;
+		end += r->asked_text;
 	}
-	if (at_text < TEXTS - TEXT) {
-		length = bpf_probe_read_kernel_str(text + at_text, TEXT / 4, binprm->interp);
+	if (end < ROOM - TEXT) {
+		length = bpf_probe_read_kernel_str(s->bytes + end, TEXT / 4, binprm->interp);
 		r->interpreter_text = length > 0 ? length & 0xfff : 0;
-		at_text += r->interpreter_text;
+		end += r->interpreter_text;
 	}
-	__u64 start = mm->arg_start, bytes = mm->arg_end - start;
+	__u64 start = GET(mm_struct, mm, arg_start), bytes = GET(mm_struct, mm, arg_end) - start;
 	r->argument_bytes = bytes;
 	if (bytes > ARGUMENTS - 1)
 		bytes = ARGUMENTS - 1;
-	if (at_text < TEXTS - ARGUMENTS && !bpf_probe_read_user(text + at_text, bytes & (ARGUMENTS - 1), (void *)start)) {
+	if (end < ROOM - ARGUMENTS && !bpf_probe_read_user(s->bytes + end, bytes & (ARGUMENTS - 1), (void *)start)) {
 		r->argument_text = bytes;
-		at_text += bytes & (ARGUMENTS - 1);
+		end += bytes & (ARGUMENTS - 1);
 	}
-	start = mm->env_start, bytes = mm->env_end - start;
+	start = GET(mm_struct, mm, env_start), bytes = GET(mm_struct, mm, env_end) - start;
 	r->environment_bytes = bytes;
 	if (bytes > ARGUMENTS - 1)
 		bytes = ARGUMENTS - 1;
-	if (at_text < TEXTS - ARGUMENTS && !bpf_probe_read_user(text + at_text, bytes & (ARGUMENTS - 1), (void *)start)) {
+	if (end < ROOM - ARGUMENTS && !bpf_probe_read_user(s->bytes + end, bytes & (ARGUMENTS - 1), (void *)start)) {
 		r->environment_text = bytes;
-		at_text += bytes & (ARGUMENTS - 1);
+		end += bytes & (ARGUMENTS - 1);
 	}
-	if (at_text > TEXTS)
-		return 0;
-	send(r, sizeof(*r) + at_text);
+	if (end <= ROOM)
+		send(r, end);
 	return 0;
 }
 
@@ -197,8 +198,8 @@ int BPF_PROG(process_ended, struct task_struct *task)
 		return 0;
 	__u64 at = now();
 	slots_drain(t, at);
-	struct signal_struct *signal = task->signal;
-	if (signal->live.counter)
+	__u64 signal = (__u64)GET(task_struct, task, signal);
+	if (GET(signal_struct, signal, live.counter))
 		return 0;
 	count(COUNT_PROCESSES_ENDED);
 	struct Ended *r = bpf_ringbuf_reserve(&ring, sizeof(*r), 0);
@@ -209,12 +210,12 @@ int BPF_PROG(process_ended, struct task_struct *task)
 	begin(&r->header, KIND_ENDED, t->image, at);
 	r->header.length = sizeof(*r);
 	read_costs(task, &r->costs);
-	struct mm_struct *mm = task->mm;
+	__u64 mm = (__u64)GET(task_struct, task, mm);
 	if (mm)
 		r->costs.peak_memory = peak_memory(mm);
 	r->pid = task->tgid;
 	/* exit_group(2) and fatal signals set the group's code; the last thread's own may be another */
-	int code = signal->group_exit_code;
+	int code = GET(signal_struct, signal, group_exit_code);
 	r->code = code ? code : task->exit_code;
 	bpf_ringbuf_submit(r, wake_flag());
 	count(COUNT_WRITTEN + KIND_ENDED);

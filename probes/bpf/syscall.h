@@ -19,36 +19,36 @@ INLINE int names_of(struct pt_regs *regs, __u8 class, long call, struct names *n
 	n->name_new = 0;
 	switch (class) {
 	case CALL_NAMES:
-		n->name = (void *)regs->di;
-		n->name_new = (void *)regs->si;
+		n->name = regs->di;
+		n->name_new = regs->si;
 		n->operation = call == 82 ? FILE_RENAME : FILE_LINK;
 		return 1;
 	case CALL_NAMES_AT:
 		n->fd = regs->di;
-		n->name = (void *)regs->si;
+		n->name = regs->si;
 		n->fd_new = regs->dx;
-		n->name_new = (void *)regs->r10;
+		n->name_new = regs->r10;
 		n->operation = call == 265 ? FILE_LINK
 					   : call == 316 && (regs->r8 & RENAME_EXCHANGE) ? FILE_EXCHANGE : FILE_RENAME;
 		return 1;
 	case CALL_NAME:
-		n->name = (void *)regs->di;
+		n->name = regs->di;
 		n->operation = call == 87 ? FILE_UNLINK : call == 84 ? FILE_RMDIR : FILE_MKDIR;
 		return 1;
 	case CALL_NAME_AT:
 		n->fd = regs->di;
-		n->name = (void *)regs->si;
+		n->name = regs->si;
 		n->operation = call == 258 ? FILE_MKDIR : (regs->dx & AT_REMOVEDIR) ? FILE_RMDIR : FILE_UNLINK;
 		return 1;
 	case CALL_SYMLINK:
-		n->name = (void *)regs->di;
-		n->name_new = (void *)regs->si;
+		n->name = regs->di;
+		n->name_new = regs->si;
 		n->operation = FILE_SYMLINK;
 		return 1;
 	case CALL_SYMLINK_AT:
-		n->name = (void *)regs->di;
+		n->name = regs->di;
 		n->fd_new = regs->si;
-		n->name_new = (void *)regs->dx;
+		n->name_new = regs->dx;
 		n->operation = FILE_SYMLINK;
 		return 1;
 	}
@@ -172,7 +172,7 @@ int BPF_PROG(call_entered, struct pt_regs *regs, long call)
 		return 0;
 	case CALL_TRUNCATE:
 		t->entered = now();
-		resolve_name(&t->out, &t->directory, AT_FDCWD, (void *)regs->di);
+		resolve_name(&t->out, &t->directory, AT_FDCWD, regs->di);
 		return 0;
 	}
 	return enter_names_call(t, regs, class, call);
@@ -220,10 +220,10 @@ INLINE void copied(struct task *t, struct task_struct *task, __u32 in, __u32 out
 }
 
 /* A descriptor was made: tell what the open did to the file. Whether it is read or written is told when it happens. */
-OUTLINE int opened(struct task *t, long fd, __u64 flags, int made)
+APART int opened(struct task *t, long fd, __u64 flags, int made)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	if (fd < 0)
+	if (!t || fd < 0)
 		return 0;
 	__u64 file = file_at(task, fd);
 	struct met met = {};
@@ -249,9 +249,11 @@ OUTLINE int opened(struct task *t, long fd, __u64 flags, int made)
 	return 0;
 }
 
-OUTLINE int mapped(struct task *t, __u32 fd, __u64 protection, __u64 flags)
+APART int mapped(struct task *t, __u32 fd, __u64 protection, __u64 flags)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
+	if (!t)
+		return 0;
 	int shared = (flags & 3) == MAP_SHARED_BIT || (flags & 3) == 3;
 	if (flags & MAP_ANONYMOUS)
 		return shared ? unseen(t, GAP_SHARED_MEMORY, 9) : 0;

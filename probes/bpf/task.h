@@ -76,13 +76,13 @@ INLINE __u64 siphash(__u64 m)
 	return v0 ^ v1 ^ v2 ^ v3;
 }
 
-INLINE __u64 image_digest(struct mm_struct *mm)
+INLINE __u64 image_digest(__u64 mm)
 {
 	__u64 address = 0, bytes = 0;
 	for (int i = 0; i < 46; i += 2) {
-		__u64 entry = mm->saved_auxv[i];
+		__u64 entry = GET(mm_struct, mm, saved_auxv[i]);
 		if (entry == AT_RANDOM_ENTRY) {
-			address = mm->saved_auxv[i + 1];
+			address = GET(mm_struct, mm, saved_auxv[i + 1]);
 			break;
 		}
 		if (!entry)

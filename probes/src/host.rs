@@ -15,7 +15,7 @@ pub struct Facts {
     pub btf: bool,
     /// Kernel lockdown, as `/sys/kernel/security/lockdown` marks it; empty where it can't be read.
     pub lockdown: String,
-    /// aya's own probing: programs of type tracing are known to the kernel.
+    /// aya's own probing: programs of type tracing are known to the kernel; absent where it was not asked.
     pub tracing: Option<bool>,
     /// aya's own probing: ring buffers.
     pub ring_buffer: Option<bool>,
@@ -31,7 +31,17 @@ pub const CAP_PERFMON: u64 = 1 << 38;
 pub const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 impl Facts {
-    /// Looks. Takes a few milliseconds.
+    /// Looks, and asks aya to try each kind of program and map, which takes some 20 ms.
+    pub fn probed() -> Self {
+        Self {
+            tracing: aya::sys::is_program_supported(aya::programs::ProgramType::Tracing).ok(),
+            ring_buffer: aya::sys::is_map_supported(aya::maps::MapType::RingBuf).ok(),
+            task_storage: aya::sys::is_map_supported(aya::maps::MapType::TaskStorage).ok(),
+            ..Self::find()
+        }
+    }
+
+    /// Looks only.
     pub fn find() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let status = read("/proc/self/status");
@@ -47,9 +57,9 @@ impl Facts {
                 .split_once('[')
                 .and_then(|(_, rest)| rest.split_once(']'))
                 .map_or_else(String::new, |(mode, _)| mode.to_string()),
-            tracing: aya::sys::is_program_supported(aya::programs::ProgramType::Tracing).ok(),
-            ring_buffer: aya::sys::is_map_supported(aya::maps::MapType::RingBuf).ok(),
-            task_storage: aya::sys::is_map_supported(aya::maps::MapType::TaskStorage).ok(),
+            tracing: None,
+            ring_buffer: None,
+            task_storage: None,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{exit_code, session};
 
 /// Looks, loads, attaches and triggers.
 pub(super) fn run(as_json: bool) -> Result<ExitCode> {
-    let facts = Facts::find();
+    let facts = Facts::probed();
     let tried = attempt();
     let yes = |fact: Option<bool>| fact.map_or("not known", |f| if f { "yes" } else { "no" });
     if as_json {

@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use super::RunArgs;
 use crate::session::launch::{self, Launch, NotExecuted};
-use crate::session::{Request, Session};
+use crate::session::{Finished, Request, Session};
 use crate::store::Store;
 use crate::workflow::Workflow;
-use crate::{capture, context, exit_code, formats};
+use crate::{capture, context, exit_code, formats, session};
 
 /// Runs the command under watch; the exit code is its own.
 pub(super) fn run(args: RunArgs, named: Option<PathBuf>) -> Result<ExitCode> {
@@ -53,12 +53,14 @@ fn find_user(name: &str) -> Result<User> {
 }
 
 fn traced(args: &RunArgs, user: Option<User>, store: &Store) -> Result<ExitCode> {
-    let workflow = describe(args)?;
+    let mut workflow = describe(args)?;
     let id = workflow.id;
-    let launch = Launch { command: args.command.clone(), user };
-    let switched_off = switched_off();
-    let request = Request { launch, workflow, ring_bytes: args.ring_bytes, switched_off };
-    let (mut session, mut child) = Session::start(store, request)?;
+    // git answers while the kernel verifies.
+    let asked = context::ask_repository(workflow.directory.as_ref());
+    let probes = session::probes(args.ring_bytes, &switched_off())?;
+    workflow.repository = asked.answer();
+    let request = Request { launch: Launch { command: args.command.clone(), user }, workflow };
+    let (mut session, mut child) = Session::start(probes, store, request)?;
     let end = session.follow_root(&mut child)?;
     let code = if end.code & 0x7f == 0 { (end.code >> 8) as u8 } else { 128 + (end.code & 0x7f) as u8 };
     if end.living > 0 {
@@ -77,10 +79,10 @@ fn traced(args: &RunArgs, user: Option<User>, store: &Store) -> Result<ExitCode>
 }
 
 fn finish(args: &RunArgs, store: &Store, session: Session, background: bool, code: u8) -> Result<ExitCode> {
-    let (workflow, log, trouble) = session.finish(background && args.detach_after.is_some())?;
+    let finished = session.finish(background && args.detach_after.is_some())?;
     // The command has done its work: trouble of ours is told and does not change its exit code.
-    let kept = keep(args, store, &workflow, &log);
-    if let Some(trouble) = trouble {
+    let kept = keep(args, store, &finished);
+    if let Some(trouble) = finished.trouble {
         eprintln!("flowcept: {trouble}");
     }
     match kept {
@@ -92,21 +94,20 @@ fn finish(args: &RunArgs, store: &Store, session: Session, background: bool, cod
 }
 
 /// Indexes the run or writes it to the file asked for; the summary, at most six lines.
-fn keep(args: &RunArgs, store: &Store, workflow: &Workflow, log: &std::path::Path) -> Result<String> {
-    let (_, told) = store.read(log)?;
-    let inputs = formats::flowcept::inputs(&told).len();
+fn keep(args: &RunArgs, store: &Store, Finished { workflow, told, log, .. }: &Finished) -> Result<String> {
+    let inputs = formats::flowcept::inputs(told).len();
     let outputs: Vec<String> =
-        formats::flowcept::outputs(&told).iter().map(|g| told.entity(g.entity).last_path().to_string()).collect();
+        formats::flowcept::outputs(told).iter().map(|g| told.entity(g.entity).last_path().to_string()).collect();
     let further = match &args.output {
         Some(file) => {
-            let text = super::jsonl(workflow, &told, formats::flowcept::Files::All, &|_| 0);
+            let text = super::jsonl(workflow, told, formats::flowcept::Files::All, &|_| 0);
             let mut out = std::fs::File::create(file).with_context(|| format!("write {}", file.display()))?;
             out.write_all(text.as_bytes()).with_context(|| format!("write {}", file.display()))?;
             format!("written to {}", file.display())
         }
         None => {
             let index = store.index()?;
-            store.enter(&index, workflow, &told, log)?;
+            store.enter(&index, workflow, told, log)?;
             let example = outputs.last().map_or_else(String::new, |o| format!(" · flowcept lineage {o}"));
             format!("flowcept show {}{example}", &workflow.id.to_string()[..8])
         }
@@ -151,7 +152,6 @@ fn describe(args: &RunArgs) -> Result<Workflow> {
         parameters: args.param.clone(),
         tags: args.tag.clone(),
         command: capture::redact::arguments(words).iter().map(ToString::to_string).collect(),
-        repository: context::repository(&directory),
         directory: directory.to_string_lossy().into_owned(),
         boot: capture::clock::boot_id(),
         host: context::host(),
