@@ -36,16 +36,24 @@ enum Command {
     )]
     Run(RunArgs),
     /// List workflows, newest first
-    #[command(after_help = "Example:\n  flowcept workflows --json | jq -r '.[0].workflow_id'")]
+    #[command(
+        after_help = "Examples:\n  flowcept workflows --activity sort --since 2h\n  flowcept workflows --json | jq -r '.[0].workflow_id'"
+    )]
     Workflows {
+        /// Only those that had a task of this name (`activity_id`)
+        #[arg(long, value_name = "NAME")]
+        activity: Option<String>,
+        /// Only those that began within this time, as 30m, 2h or 7days
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+        since: Option<std::time::Duration>,
         /// JSON instead of a table
         #[arg(long)]
         json: bool,
     },
-    /// Show a workflow: its tasks as a tree, their files by role, what was not seen
+    /// Show a workflow or a task: tasks as a tree, their files by role, what was not seen
     #[command(after_help = "Examples:\n  flowcept show last\n  flowcept show last --failed")]
     Show {
-        /// An id, the beginning of one, a name, or `last`
+        /// An id, the beginning of one, a name, or `last`; or a task's whole id
         #[arg(default_value = "last")]
         workflow: String,
         /// Only tasks that failed
@@ -183,6 +191,9 @@ enum As {
     Dot,
 }
 
+/// Address space for the stack of a walk; memory only as far as it is used.
+const DEEP: usize = 1 << 30;
+
 fn exit_codes() -> String {
     let rows = exit_code::TABLE.iter().map(|(code, meaning)| format!("  {code:>3}  {meaning}\n"));
     format!("Exit codes (`run` returns the command's own):\n{}", rows.collect::<String>())
@@ -220,7 +231,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     let named = cli.store;
     match cli.command {
         Command::Run(args) => run::run(args, named),
-        Command::Workflows { json } => show::workflows(&store(named)?, json),
+        Command::Workflows { activity, since, json } => {
+            show::workflows(&store(named)?, activity.as_deref(), since, json)
+        }
         Command::Show { workflow, failed, json } => show::show(&store(named)?, &workflow, failed, json),
         Command::Lineage(args) => lineage(&store(named)?, &args),
         Command::Export { workflow, format, files } => export(&store(named)?, &workflow, format, files),
@@ -235,12 +248,20 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 
 fn lineage(store: &Store, args: &LineageArgs) -> Result<ExitCode> {
     let question = Question { up: !args.down, depth: args.depth, control: args.via.is_some() };
-    let answer = Library::open(store)?.lineage(&args.file, question)?;
-    match (args.json, args.form) {
-        (true, _) => println!("{}", tree::json(&answer)),
-        (false, As::Tree) => print!("{}", tree::text(&answer, tree::Style::of_stdout())),
-        (false, As::Dot) => print!("{}", tree::dot(&answer)),
-    }
+    let answer = || -> Result<()> {
+        let answer = Library::open(store)?.lineage(&args.file, question)?;
+        match (args.json, args.form) {
+            (true, _) => println!("{}", tree::json(&answer)),
+            (false, As::Tree) => print!("{}", tree::text(&answer, tree::Style::of_stdout())),
+            (false, As::Dot) => print!("{}", tree::dot(&answer)),
+        }
+        Ok(())
+    };
+    // A tree is walked, written and dropped by recursion: a log that was appended to 10,000 times is a tree as deep.
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(DEEP).spawn_scoped(scope, answer);
+        thread.context("start a thread")?.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

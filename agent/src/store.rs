@@ -1,9 +1,11 @@
 //! Where runs are kept: a log for each, the truth, and an index over all of them that can be rebuilt. It does not know how
 //! runs are captured.
 
+mod bytes;
 mod codec;
 pub mod index;
 pub mod log;
+pub mod record;
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -15,6 +17,9 @@ use flowcept_provenance::quantity::BootNs;
 
 use crate::workflow::Workflow;
 use index::Index;
+
+/// Entities that are entered together when the index is made anew: bounds the memory that it takes.
+const BATCH: usize = 100_000;
 
 /// A folder with logs and their index.
 #[derive(Clone, Debug)]
@@ -83,9 +88,12 @@ impl Store {
 
     fn take_in(&self, index: &Index) -> Result<(), StoreError> {
         let mut waiting = Vec::new();
+        let reader = index.reader()?;
         for path in self.logs()? {
             let id = path.file_stem().and_then(|s| uuid::Uuid::parse_str(&s.to_string_lossy()).ok());
-            if id.is_some_and(|id| index.knows(id).unwrap_or(true)) {
+            if let Some(id) = id
+                && reader.number(id)?.is_some()
+            {
                 continue;
             }
             // A log that is no log blocks no other.
@@ -93,6 +101,7 @@ impl Store {
                 waiting.push((workflow.started, path));
             }
         }
+        drop(reader);
         waiting.sort();
         for (_, path) in waiting {
             let (workflow, told) = self.read(&path)?;
@@ -158,10 +167,16 @@ impl Store {
             }
         }
         entered.sort();
+        let mut batch = index.batch()?;
         for (_, _, path) in &entered {
             let (workflow, told) = self.read(path)?;
-            index.insert(&workflow, &told)?;
+            batch.insert(&workflow, &told)?;
+            if batch.entities() > BATCH {
+                batch.commit()?;
+                batch = index.batch()?;
+            }
         }
+        batch.commit()?;
         Ok(entered.len())
     }
 }

@@ -70,6 +70,12 @@ fn control_is_another_class() {
     assert!(lineage(&dir, &captured, "out", &["--via", "control"]).contains("$DIR/a"));
     let dot = captured.ask(&["lineage", &dir.path().join("out").to_string_lossy(), "--via", "control", "--as", "dot"]);
     assert!(dot.starts_with("digraph") && dot.contains("style=dotted"), "{dot}");
+    // By its exit status only.
+    let Some((dir, captured)) = run("grep -q a a && echo yes > out; :") else { return };
+    assert!(!lineage(&dir, &captured, "out", &[]).contains("$DIR/a"));
+    assert!(lineage(&dir, &captured, "out", &["--via", "control"]).contains("$DIR/a"));
+    let down = lineage(&dir, &captured, "a", &["--down", "--via", "control"]);
+    assert!(down.contains("$DIR/out"), "{down}");
 }
 
 /// 8: pipes join; FIFOs too.

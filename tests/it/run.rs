@@ -155,6 +155,50 @@ fn many_runs_at_once() {
     }
 }
 
+/// What the index answers besides lineage: runs by activity and by time, a task by its id.
+#[test]
+fn runs_by_activity_and_time_and_tasks_by_id() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let dir = empty();
+    let first = Captured::of(&["sh", "-c", "sort /etc/hostname > a; true"], dir.path(), &[]);
+    let second = Captured::into(first.store, &["sh", "-c", "uniq /etc/hostname > b; true"], dir.path(), &[]);
+    let names = |words: &[&str]| {
+        let rows: serde_json::Value = serde_json::from_str(&second.ask(words)).expect("because --json prints JSON");
+        rows.as_array().expect("because it is a list").iter().map(|r| r["command"].to_string()).collect::<Vec<_>>()
+    };
+    let with_sort = names(&["workflows", "--json", "--activity", "sort"]);
+    assert!(with_sort.len() == 1 && with_sort[0].contains("sort"), "{with_sort:?}");
+    assert_eq!(names(&["workflows", "--json", "--activity", "sor"]).len(), 0);
+    assert_eq!(names(&["workflows", "--json", "--since", "1h"]).len(), 2);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    assert_eq!(names(&["workflows", "--json", "--since", "1ms"]).len(), 0);
+    let run = second.told();
+    let task = run.told.activities.iter().find(|a| &*a.name == "uniq").expect("because it ran");
+    let shown = second.ask(&["show", &task.process.task_id().to_string()]);
+    assert!(shown.contains("\nuniq /etc/hostname\n") && !shown.contains("\nsh -c"), "{shown}");
+}
+
+/// A file that many have appended to: a tree as deep as that.
+#[test]
+fn a_deep_lineage() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let dir = empty();
+    let script = "i=0; while [ $i -lt 1500 ]; do /bin/echo $i >> log; i=$((i+1)); done";
+    let captured = Captured::of(&["sh", "-c", script], dir.path(), &[]);
+    let file = dir.path().join("log").to_string_lossy().into_owned();
+    let tree = captured.ask(&["lineage", &file]);
+    assert_eq!(tree.lines().filter(|l| l.contains("echo")).count(), 1500);
+    // Up from the last version, and down from the first, by their entity ids.
+    let entities = &captured.told().told.entities;
+    let first = entities.iter().find(|e| e.names.iter().any(|n| *n.path == *file)).expect("because it was made");
+    let down = captured.ask(&["lineage", "--down", &format!("{}@0", first.file)]);
+    assert_eq!(down.lines().count(), 1500);
+}
+
 /// The lineage in the README, and what changes when one input is renamed, one step removed, one file appended to.
 #[test]
 fn the_example_prints_the_readmes_lineage() {

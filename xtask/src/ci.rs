@@ -20,9 +20,14 @@ pub(crate) fn run(root: &Path) -> Result<ExitCode> {
     step("codegen", || codegen::run(root, true))?;
     step("tidy", || tidy::run(root))?;
     step("build", || cargo(root, "build --package flowcept-agent --bin flowcept"))?;
-    step("bench on its smallest input", || {
-        cargo(root, "run --quiet --package flowcept-benches -- target/debug/flowcept --small")
-    })?;
+    for bench in ["bench-whole", "bench-store"] {
+        step(&format!("{bench} on its smallest input"), || {
+            cargo(
+                root,
+                &format!("run --quiet --package flowcept-benches --bin {bench} -- target/debug/flowcept --small"),
+            )
+        })?;
+    }
     eprintln!("ci: test: cargo test --workspace");
     let (status, sum) = test(root).context("ci stopped at test")?;
     if !status.success() {

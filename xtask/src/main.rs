@@ -32,15 +32,19 @@ fn task() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whole runs, traced against untraced, with release builds of both.
+/// Whole runs, traced against untraced, and questions to a large store, with release builds.
 fn bench(root: &Path, arguments: &[&str]) -> Result<()> {
     let build = ["build", "--release", "-p", "flowcept-agent", "-p", "flowcept-benches"];
     if !Command::new("cargo").args(build).current_dir(root).status()?.success() {
         bail!("cargo {} failed", build.join(" "));
     }
-    let run = ["run", "--quiet", "--release", "-p", "flowcept-benches", "--", "target/release/flowcept"];
-    if !Command::new("cargo").args(run).args(arguments).current_dir(root).status()?.success() {
-        bail!("the bench failed: see above");
+    for bench in ["bench-whole", "bench-store"] {
+        let run = ["run", "--quiet", "--release", "-p", "flowcept-benches", "--bin", bench, "--"];
+        let mut command = Command::new("cargo");
+        command.args(run).arg("target/release/flowcept").args(arguments).current_dir(root);
+        if !command.status()?.success() {
+            bail!("{bench} failed: see above");
+        }
     }
     Ok(())
 }

@@ -1,24 +1,47 @@
 //! `flowcept workflows` and `flowcept show`. It does not relate anything itself.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use flowcept_provenance::activity::{ActivityNo, Outcome};
 use flowcept_provenance::lineage::Provenance;
 use flowcept_provenance::role::Role;
 
+use crate::capture::clock;
 use crate::formats::flowcept;
-use crate::query::Library;
+use crate::query::{Found, Library};
 use crate::store::Store;
 
-/// Lists runs, newest first.
-pub(super) fn workflows(store: &Store, json: bool) -> Result<ExitCode> {
+/// Lists runs, newest first: all, those that had a task of that name, those that began within that time.
+pub(super) fn workflows(
+    store: &Store,
+    activity: Option<&str>,
+    since: Option<Duration>,
+    json: bool,
+) -> Result<ExitCode> {
     let index = store.index()?;
-    let running = store.running()?;
-    let mut rows: Vec<_> = index.workflows()?.into_iter().map(|(_, w)| (w, false)).collect();
-    rows.extend(
-        running.into_iter().filter(|r| rows.iter().all(|(w, _)| w.id != r.id)).map(|w| (w, true)).collect::<Vec<_>>(),
-    );
+    let reader = index.reader()?;
+    let since = since.map(|s| clock::unix_ns().saturating_sub(u64::try_from(s.as_nanos()).unwrap_or(u64::MAX)));
+    let mut asked: Option<HashSet<u64>> = since.map(|s| reader.since(s)).transpose()?.map(HashSet::from_iter);
+    if let Some(name) = activity {
+        let had: HashSet<u64> = reader.with_activity(name)?.into_iter().map(|(number, _)| number).collect();
+        asked = Some(asked.map_or(had.clone(), |a| a.intersection(&had).copied().collect()));
+    }
+    let mut rows: Vec<_> = match asked {
+        None => reader.workflows()?.into_iter().map(|(_, w)| (w, false)).collect(),
+        Some(numbers) => {
+            let documents: Result<Vec<_>, _> = numbers.into_iter().map(|n| reader.workflow(n)).collect();
+            documents?.into_iter().flatten().map(|w| (w, false)).collect()
+        }
+    };
+    // What is being traced now is in no index yet: its tasks are not known.
+    if activity.is_none() {
+        let running = store.running()?.into_iter().filter(|w| since.is_none_or(|s| w.started >= s));
+        let unlisted: Vec<_> = running.filter(|r| rows.iter().all(|(w, _)| w.id != r.id)).collect();
+        rows.extend(unlisted.into_iter().map(|w| (w, true)));
+    }
     rows.sort_by_key(|(w, _)| std::cmp::Reverse(w.started));
     if json {
         println!("{}", rows.iter().map(|(w, r)| super::row(w, *r)).collect::<serde_json::Value>());
@@ -31,9 +54,9 @@ pub(super) fn workflows(store: &Store, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows one run.
+/// Shows one run, or one task of it with those that it started.
 pub(super) fn show(store: &Store, name: &str, failed: bool, json: bool) -> Result<ExitCode> {
-    let run = Library::open(store)?.find(name)?;
+    let Found { run, task } = Library::open(store)?.find_task(name)?;
     let told = &run.told;
     let base = |file: &_| run.base(file);
     if json {
@@ -61,6 +84,9 @@ pub(super) fn show(store: &Store, name: &str, failed: bool, json: bool) -> Resul
                 Some(p) => children[p.0 as usize].push(i),
                 None => roots.push(i),
             }
+        }
+        if let Some(task) = task {
+            roots = vec![task.0 as usize];
         }
         for root in roots {
             tree(told, &children, root, "");

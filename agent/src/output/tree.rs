@@ -126,7 +126,8 @@ fn nodes(node: &Node, seen: &mut HashSet<String>, out: &mut String) {
     }
     for child in &node.children {
         nodes(child, seen, out);
-        let style = if child.via.starts_with("started") { "dotted" } else { "solid" };
+        let control = ["started", "exit_status"].iter().any(|v| child.via.starts_with(v));
+        let style = if control { "dotted" } else { "solid" };
         let edge = format!(
             "  {} -> {} [label={}, style={style}];\n",
             quote(id_of(node)),
@@ -146,7 +147,7 @@ pub fn json(node: &Node) -> serde_json::Value {
             serde_json::json!({"file": {"path": path, "entity": entity, "role": role.name()}})
         }
         What::Task { id, name, command, workflow } => {
-            serde_json::json!({"task": {"task_id": id, "activity_id": name, "command": command, "workflow_id": workflow}})
+            serde_json::json!({"task": {"task_id": id, "activity_id": name, "command": command, "workflow_id": **workflow}})
         }
     };
     if let Some(object) = value.as_object_mut() {
