@@ -105,7 +105,7 @@ impl Store {
         waiting.sort();
         for (_, path) in waiting {
             let (workflow, told) = self.read(&path)?;
-            self.enter(index, &workflow, &told, &path)?;
+            log::mark(&path, index.insert(&workflow, &told)?)?;
         }
         Ok(())
     }
@@ -117,11 +117,9 @@ impl Store {
         Ok(paths.filter(|p| p.extension().is_some_and(|e| e == "log")).collect())
     }
 
-    /// Puts a run into the index and marks its log with the number that it has there.
-    pub fn enter(&self, index: &Index, w: &Workflow, told: &Provenance, log: &Path) -> Result<(), StoreError> {
-        let number = index.insert(w, told)?;
-        log::mark(log, number)?;
-        Ok(())
+    /// Puts a run that has ended into the index, and marks its log with the number that it has there.
+    pub fn enter(&self, workflow: &Workflow, told: &Provenance, log: &Path) -> Result<(), StoreError> {
+        Ok(log::mark(log, Index::open(&self.folder)?.insert(workflow, told)?)?)
     }
 
     /// Reads a run from its log.

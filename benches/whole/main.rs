@@ -4,7 +4,7 @@
 //! `tree` is the traced tree alone; `tree + agent` adds the tracer until the store answers, less what it costs to start and
 //! stop it around `true`, which is printed apart: it does not grow with the workload.
 //!
-//! usage: bench-whole BINARY [--rounds N] [--small]
+//! usage: bench-whole BINARY [--rounds N] [--small] [--only PART-OF-A-NAME]
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -145,20 +145,23 @@ fn main() -> Result<()> {
     {
         return measure(figure, command);
     }
-    let Some(binary) = arguments.first() else { bail!("usage: bench-whole BINARY [--rounds N] [--small]") };
+    let Some(binary) = arguments.first() else {
+        bail!("usage: bench-whole BINARY [--rounds N] [--small] [--only PART-OF-A-NAME]")
+    };
     let binary = fs::canonicalize(binary).with_context(|| format!("find {binary}"))?;
     let small = arguments.iter().any(|a| a == "--small");
-    let rounds = arguments.iter().position(|a| a == "--rounds").and_then(|i| arguments.get(i + 1)?.parse().ok());
-    let rounds: usize = if small { 1 } else { rounds.unwrap_or(7) };
+    let after = |flag: &str| arguments.iter().position(|a| a == flag).and_then(|i| arguments.get(i + 1));
+    let rounds: usize = if small { 1 } else { after("--rounds").map_or(Ok(7), |n| n.parse())? };
+    let only = after("--only").map_or("", |n| n);
     let start = start(&binary, rounds)?;
     println!("start and stop: {start:.3} s");
     println!("{:<34} {:>9} {:>9} {:>12} {:>10}", "workload", "untraced", "tree", "tree + agent", "with start");
-    for w in &WORKLOADS {
+    for w in WORKLOADS.iter().filter(|w| w.name.contains(only)) {
         let n = if small { w.small } else { w.size };
         let (mut untraced, mut tree, mut whole, mut all) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         // One round more than counted: the first fills caches.
         for round in 0..=rounds {
-            let base = tempfile::tempdir()?;
+            let base = folder()?;
             let (dir, store) = (base.path().join("w"), base.path().join("store"));
             let fresh = || -> Result<()> {
                 let _ = fs::remove_dir_all(&dir);
@@ -196,9 +199,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// A folder of our own, in memory where there is such: what disks cost is nobody's here.
+fn folder() -> Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    Ok(if memory.is_dir() { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? })
+}
+
 /// CPU seconds that it costs to trace a command that does nothing.
 fn start(binary: &Path, rounds: usize) -> Result<f64> {
-    let base = tempfile::tempdir()?;
+    let base = folder()?;
     let before = [binary, Path::new("--store"), base.path()];
     let mut costs = Vec::new();
     for _ in 0..=rounds {

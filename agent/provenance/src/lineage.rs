@@ -88,7 +88,7 @@ pub struct Lineage {
     /// The one that sums go to.
     open: FxHashMap<(ImageNo, FileKey, Access), usize>,
     named: Vec<Named>,
-    settled: Vec<Settled>,
+    settled: FxHashMap<(ImageNo, FileKey), Settled>,
     lost: Vec<Lost>,
     left: Option<Left>,
     counted: Counted,
@@ -107,7 +107,7 @@ impl Lineage {
             Observation::Touched(o) => self.touched(*o),
             Observation::Summed(o) => self.summed(&o),
             Observation::Named(o) => self.named.push(*o),
-            Observation::Settled(o) => self.settled.push(o),
+            Observation::Settled(o) => drop(self.settled.insert((o.image, o.file), o)),
             Observation::Lost(o) => self.lost.push(o),
             Observation::Counted(o) => self.counted = o,
             Observation::Left(o) => self.left = Some(o),

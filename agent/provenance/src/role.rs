@@ -108,9 +108,9 @@ fn is_library(path: &str) -> bool {
             .iter()
             .any(|p| path.starts_with(p));
     let shared = name.ends_with(".so") || name.contains(".so.");
-    let module = ["/site-packages/", "/dist-packages/", "/node_modules/", "/lib/python", "/perl5/", "/gems/"]
-        .iter()
-        .any(|p| path.contains(p));
+    let folders = || path.split('/').rev().skip(1);
+    let module = folders().any(|f| matches!(f, "site-packages" | "dist-packages" | "node_modules" | "perl5" | "gems"))
+        || folders().zip(folders().skip(1)).any(|(inner, outer)| outer == "lib" && inner.starts_with("python"));
     let shipped = [
         "/usr/share/perl",
         "/usr/share/gcc",
@@ -123,13 +123,12 @@ fn is_library(path: &str) -> bool {
     .any(|p| path.starts_with(p));
     in_system && !is_configuration(path) && !name.ends_with(".cache")
         || shared
-        || module && !path.contains("/__pycache__/")
         || shipped
+        || module && folders().all(|f| f != "__pycache__")
 }
 
 fn is_cache(path: &str) -> bool {
-    path.contains("/.cache/")
-        || path.contains("/__pycache__/")
+    path.split('/').rev().skip(1).any(|f| matches!(f, ".cache" | "__pycache__"))
         || path.starts_with("/var/cache/")
         || path == "/etc/ld.so.cache"
         || path.ends_with("/gconv-modules.cache")

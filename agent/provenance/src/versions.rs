@@ -48,13 +48,22 @@ pub(crate) struct Told {
     pub(crate) revised: Vec<(usize, usize)>,
 }
 
-/// Sweeps over the points of one file. A version begins at creation, at truncation to nothing, at the first write by
+impl Told {
+    fn clear(&mut self) {
+        self.versions.clear();
+        for list in [&mut self.reads, &mut self.rereads, &mut self.writes, &mut self.revised] {
+            list.clear();
+        }
+    }
+}
+
+/// Sweeps over the points of one file, into `told`, whatever that held. A version begins at creation, at truncation to nothing, at the first write by
 /// another than the last writer, and at the first write after somebody else has read.
-pub(crate) fn tell(mut points: Vec<Point>) -> Told {
+pub(crate) fn tell(points: &mut [Point], told: &mut Told) {
     points.sort_by_key(|p| (p.at, p.what));
-    let mut told = Told::default();
+    told.clear();
     let mut read_since = false;
-    for p in points {
+    for p in points.iter() {
         let writer = told.versions.last().and_then(|v| v.writer);
         match p.what {
             What::Created | What::Truncated => {
@@ -93,7 +102,6 @@ pub(crate) fn tell(mut points: Vec<Point>) -> Told {
             }
         }
     }
-    told
 }
 
 fn found(begun: BootNs) -> Version {

@@ -35,7 +35,8 @@ pub struct Decoder {
     /// What each living image has used and not been summed at a last close.
     open: FxHashMap<u64, Vec<Left>>,
     /// Names met, by directory: which file a name means that unlink or rename takes, where the kernel did not find it.
-    names: FxHashMap<(file::File, Box<[u8]>), file::File>,
+    /// A name is its directory and a digest of its last part.
+    names: FxHashMap<(file::File, u64), file::File>,
     /// Files mapped shared and writable, with their path.
     mapped: FxHashMap<u64, Vec<(FileKey, Arc<str>)>>,
     /// Records decoded.
@@ -210,7 +211,7 @@ impl Decoder {
         if r.directory.inode != 0
             && let Some(leaf) = path.split(|b| *b == 0).next()
         {
-            self.names.insert((r.directory, leaf.into()), r.file);
+            self.names.insert((r.directory, digest(&[leaf])), r.file);
         }
         if matches!(access, Access::Read | Access::Write) {
             let left = Left { file: r.file, access: r.access };
@@ -277,7 +278,7 @@ impl Decoder {
             file::MKDIR => Naming::MakeDirectory,
             _ => Naming::RemoveDirectory,
         };
-        let leaf = |path: &str| -> Box<[u8]> { path.rsplit('/').next().unwrap_or("").as_bytes().into() };
+        let leaf = |path: &str| digest(&[path.rsplit('/').next().unwrap_or("").as_bytes()]);
         let old = (r.directory, leaf(&old_path));
         let mut found = r.file;
         if found.inode == 0 && r.directory.inode != 0 {

@@ -106,8 +106,7 @@ fn keep(args: &RunArgs, store: &Store, Finished { workflow, told, log, .. }: &Fi
             format!("written to {}", file.display())
         }
         None => {
-            let index = store.index()?;
-            store.enter(&index, workflow, told, log)?;
+            store.enter(workflow, told, log)?;
             let example = outputs.last().map_or_else(String::new, |o| format!(" · flowcept lineage {o}"));
             format!("flowcept show {}{example}", &workflow.id.to_string()[..8])
         }

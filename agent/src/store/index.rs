@@ -267,7 +267,8 @@ impl Batch<'_> {
         for (place, (_, i)) in order.iter().enumerate() {
             names.extend(told.entities[*i as usize].names.iter().map(|n| (cut(&n.path), place as u32)));
         }
-        names.sort_unstable();
+        // Stable: files of one folder mostly come in order, which this sort makes use of.
+        names.sort();
         let mut key = Vec::new();
         let mut before = None;
         for (name, place) in names {

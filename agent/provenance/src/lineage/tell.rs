@@ -22,8 +22,7 @@ impl Lineage {
         let tasks = Tasks::of(self);
         let mut told = Provenance { books: self.counted, ..Provenance::default() };
         tasks.activities(self, &mut told);
-        let mut files = Files::default();
-        self.tell_files(&tasks, &mut told, &mut files);
+        let mut files = self.tell_files(&tasks, &mut told);
         self.tell_pipes(&tasks, &mut told);
         self.tell_forks(&tasks, &mut told);
         self.tell_names(&tasks, &mut told, &mut files);
@@ -39,6 +38,8 @@ struct Tasks {
     part_of: Vec<usize>,
     /// By index of the image.
     number: Vec<Option<ActivityNo>>,
+    /// By number of the task: the index of its image.
+    image: Vec<usize>,
     /// By index of the image: its name and its script.
     names: Vec<Option<(Arc<str>, Option<String>)>>,
 }
@@ -68,7 +69,8 @@ impl Tasks {
                 (Access::Write | Access::MapWrite, FileKind::Regular) => writes[index] = true,
                 (Access::Write, FileKind::Pipe) => writes[index] |= seen.bytes.0 > 0 && !own,
                 (Access::Read | Access::Map, FileKind::Regular) => {
-                    uses_data[index] |= role_of(seen, Manner::Read, None) == Role::Data;
+                    // A role is read off a path: once is enough.
+                    uses_data[index] = uses_data[index] || role_of(seen, Manner::Read, None) == Role::Data;
                 }
                 _ => {}
             }
@@ -109,19 +111,24 @@ impl Tasks {
             }
         }
         let mut number = vec![None; count];
-        let mut next = 0;
+        let mut image = Vec::new();
         for i in 0..count {
             if part_of[i] == i {
-                number[i] = Some(ActivityNo(next));
-                next += 1;
+                number[i] = Some(ActivityNo(image.len() as u32));
+                image.push(i);
             }
         }
-        Self { part_of, number, names }
+        Self { part_of, number, image, names }
     }
 
     /// The task that an image is part of.
     fn of_image(&self, images: &Images, no: ImageNo) -> Option<ActivityNo> {
         images.index(no).and_then(|i| self.number[self.part_of[i]])
+    }
+
+    /// The script that gave a task its name.
+    fn script(&self, who: ActivityNo) -> Option<&str> {
+        self.names[self.image[who.0 as usize]].as_ref().and_then(|n| n.1.as_deref())
     }
 
     /// The task that a fork's redirections belong to: the image that it becomes.
@@ -242,22 +249,27 @@ fn role_of(seen: &Seen, manner: Manner, script: Option<&str>) -> Role {
     })
 }
 
-/// Entities by file, in the order of their versions.
+/// Where the versions of each file begin among the entities; they lie side by side.
 #[derive(Default)]
 struct Files {
-    versions: FxHashMap<FileKey, Vec<EntityNo>>,
+    first: FxHashMap<FileKey, u32>,
 }
 
 impl Files {
     /// The version that was current then.
     fn at(&self, told: &Provenance, file: FileKey, at: BootNs) -> Option<EntityNo> {
-        let versions = self.versions.get(&file)?;
-        versions.iter().rev().find(|v| told.entity(**v).begun <= at).or(versions.first()).copied()
+        let first = *self.first.get(&file)?;
+        let mut versions = told.entities[first as usize..].iter().take_while(|e| e.file == file);
+        versions.next()?;
+        let begun = versions.take_while(|e| e.begun <= at).count();
+        Some(EntityNo(first + begun as u32))
     }
 }
 
 /// A seen access and the task that it counts for.
 struct Owned<'a> {
+    /// The file's place in the order in which files were met.
+    file: u32,
     seen: &'a Seen,
     who: ActivityNo,
     /// A creation or truncation that came to it from the one who opened the file, and when.
@@ -266,49 +278,80 @@ struct Owned<'a> {
     gone: bool,
 }
 
+/// A file as the program of an image.
+#[derive(Clone, Copy)]
+struct Executed {
+    /// The file's place in the order in which files were met.
+    file: u32,
+    /// Index of the image.
+    image: usize,
+    who: ActivityNo,
+}
+
+/// What telling one file after another uses again.
+#[derive(Default)]
+struct Work {
+    points: Vec<Point>,
+    swept: versions::Told,
+    /// Access, version, and the manner where it is not the access's own.
+    reads: Vec<(usize, usize, Option<Manner>)>,
+    used: FxHashMap<(ActivityNo, EntityNo), u32>,
+    generated: FxHashMap<(ActivityNo, EntityNo), u32>,
+}
+
 impl Lineage {
-    fn tell_files(&self, tasks: &Tasks, told: &mut Provenance, files: &mut Files) {
+    fn tell_files(&self, tasks: &Tasks, told: &mut Provenance) -> Files {
         let images = &self.images;
         let mut order: Vec<FileKey> = Vec::new();
-        let mut by_file: FxHashMap<FileKey, Vec<Owned<'_>>> = FxHashMap::default();
-        let mut executed: FxHashMap<FileKey, Vec<(usize, ActivityNo)>> = FxHashMap::default();
+        let mut places: FxHashMap<FileKey, u32> = FxHashMap::default();
+        let mut place = |file: FileKey| {
+            *places.entry(file).or_insert_with(|| {
+                order.push(file);
+                order.len() as u32 - 1
+            })
+        };
+        let mut owned: Vec<Owned<'_>> = Vec::with_capacity(self.seen.len());
+        let mut executed: Vec<Executed> = Vec::new();
         for seen in self.seen.iter().filter(|s| s.kind != FileKind::Pipe) {
             let only_opened = (seen.created || seen.truncated) && seen.moved.is_none();
             let who =
                 if only_opened { tasks.of_redirection(images, seen.image) } else { tasks.of_image(images, seen.image) };
             let Some(who) = who else { continue };
-            let list = by_file.entry(seen.file).or_default();
-            if list.is_empty() {
-                order.push(seen.file);
-            }
-            list.push(Owned { seen, who, passed: None, gone: false });
+            owned.push(Owned { file: place(seen.file), seen, who, passed: None, gone: false });
         }
         for (i, image) in images.list.iter().enumerate() {
             if let (Some(exec), Some(who)) = (&image.exec, tasks.of_image(images, image.no)) {
-                if !by_file.contains_key(&exec.executable) && !executed.contains_key(&exec.executable) {
-                    order.push(exec.executable);
-                }
-                executed.entry(exec.executable).or_default().push((i, who));
+                executed.push(Executed { file: place(exec.executable), image: i, who });
             }
         }
-        for file in order {
-            let mut owned = by_file.remove(&file).unwrap_or_default();
-            let executed = executed.remove(&file).unwrap_or_default();
-            pass_creations(&mut owned);
-            self.tell_file(tasks, told, files, file, &owned, &executed);
+        // Stable: what happened to one file stays in the order in which it was told.
+        owned.sort_by_key(|o| o.file);
+        executed.sort_by_key(|e| e.file);
+        let mut files = Files { first: places };
+        let mut work = Work::default();
+        let (mut owned, mut executed) = (&mut *owned, &*executed);
+        for (place, file) in order.into_iter().enumerate() {
+            let (of_file, rest) = owned.split_at_mut(owned.partition_point(|o| o.file as usize <= place));
+            let (runs, later) = executed.split_at(executed.partition_point(|e| e.file as usize <= place));
+            (owned, executed) = (rest, later);
+            files.first.insert(file, told.entities.len() as u32);
+            pass_creations(of_file);
+            self.tell_file(tasks, told, &mut work, file, of_file, runs);
         }
+        files
     }
 
     fn tell_file(
         &self,
         tasks: &Tasks,
         told: &mut Provenance,
-        files: &mut Files,
+        work: &mut Work,
         file: FileKey,
         owned: &[Owned<'_>],
-        executed: &[(usize, ActivityNo)],
+        executed: &[Executed],
     ) {
-        let mut points = Vec::new();
+        let Work { points, swept, reads, used, generated } = work;
+        points.clear();
         for (access, o) in owned.iter().enumerate() {
             let mut point = |at, what| points.push(Point { at, who: o.who, access, what });
             if let Some((at, created)) = o.passed {
@@ -332,11 +375,11 @@ impl Lineage {
             }
         }
         let base = owned.len();
-        for (n, (image, who)) in executed.iter().enumerate() {
-            let at = self.images.list[*image].started;
-            points.push(Point { at, who: *who, access: base + n, what: What::Read });
+        for (n, e) in executed.iter().enumerate() {
+            let at = self.images.list[e.image].started;
+            points.push(Point { at, who: e.who, access: base + n, what: What::Read });
         }
-        let swept = versions::tell(points);
+        versions::tell(points, swept);
         let first = told.entities.len();
         let number = |v: usize| EntityNo((first + v) as u32);
         for (v, version) in swept.versions.iter().enumerate() {
@@ -353,40 +396,34 @@ impl Lineage {
                 invalidated: None,
                 nameless: false,
             });
-            files.versions.entry(file).or_default().push(number(v));
         }
-        let mut used: FxHashMap<(ActivityNo, usize), usize> = FxHashMap::default();
-        let mut generated: FxHashMap<(ActivityNo, usize), usize> = FxHashMap::default();
-        let mut reads = swept.reads.clone();
+        reads.clear();
+        reads.extend(swept.reads.iter().map(|(a, v)| (*a, *v, None)));
         // One who goes on reading while others write has read their versions too.
         for (access, o) in owned.iter().enumerate().filter(|(_, o)| o.seen.access == Access::Read) {
             let Some((from, to)) = o.seen.moved else { continue };
             for (v, version) in swept.versions.iter().enumerate() {
                 if version.begun > from && version.begun <= to && version.writer != Some(o.who) {
-                    reads.push((access, v));
+                    reads.push((access, v, None));
                 }
             }
         }
-        for (access, v, manner) in reads
-            .iter()
-            .map(|(a, v)| (*a, *v, None))
-            .chain(swept.revised.iter().map(|(a, v)| (*a, *v, Some(Manner::Revised))))
-        {
+        reads.extend(swept.revised.iter().map(|(a, v)| (*a, *v, Some(Manner::Revised))));
+        for (access, v, manner) in reads.iter().copied() {
             let (who, path, state, role, manner, moved, bytes, uncertain) = match owned.get(access) {
                 Some(o) => {
-                    let script = self.script_of(tasks, told, o.who);
                     let natural = if o.seen.access == Access::Read { Manner::Read } else { Manner::Mapped };
                     let manner = manner.unwrap_or(natural);
                     let role = match manner {
                         Manner::Revised => Role::Data,
-                        _ => role_of(o.seen, manner, script.as_deref()),
+                        _ => role_of(o.seen, manner, tasks.script(o.who)),
                     };
                     let moved = o.seen.moved.unwrap_or((o.seen.begun, o.seen.begun));
                     let bytes = if manner == Manner::Revised { ByteCount(0) } else { o.seen.bytes };
                     (o.who, o.seen.path.clone(), o.seen.first_state, role, manner, moved, bytes, o.seen.uncertain)
                 }
                 None => {
-                    let (image, who) = executed[access - base];
+                    let Executed { image, who, .. } = executed[access - base];
                     let image = &self.images.list[image];
                     let Some(exec) = &image.exec else { continue };
                     let at = (image.started, image.started);
@@ -406,7 +443,7 @@ impl Lineage {
             let entity = number(v);
             let e = &mut told.entities[entity.0 as usize];
             meet(e, &path, moved.0, state);
-            match used.get(&(who, v)).map(|i| &mut told.used[*i]) {
+            match used.get(&(who, entity)).map(|i| &mut told.used[*i as usize]) {
                 Some(u) => {
                     u.first = u.first.min(moved.0);
                     u.last = u.last.max(moved.1);
@@ -418,7 +455,7 @@ impl Lineage {
                     }
                 }
                 None => {
-                    used.insert((who, v), told.used.len());
+                    used.insert((who, entity), told.used.len() as u32);
                     let (first, last) = moved;
                     told.used.push(Use {
                         activity: who,
@@ -454,14 +491,14 @@ impl Lineage {
             let last = o.seen.moved.map_or(version.begun, |m| m.1).max(version.begun);
             let possible =
                 o.seen.uncertain || o.seen.access == Access::MapWrite && self.changed_through_mapping(o.seen).is_none();
-            match generated.get(&(o.who, *v)).map(|i| &mut told.generated[*i]) {
+            match generated.get(&(o.who, entity)).map(|i| &mut told.generated[*i as usize]) {
                 Some(g) => {
                     g.last = g.last.max(last);
                     g.bytes.0 += o.seen.bytes.0;
                     g.possible &= possible;
                 }
                 None => {
-                    generated.insert((o.who, *v), told.generated.len());
+                    generated.insert((o.who, entity), told.generated.len() as u32);
                     told.generated.push(Generation {
                         activity: o.who,
                         entity,
@@ -477,15 +514,9 @@ impl Lineage {
         }
     }
 
-    /// The script that gave the activity its name.
-    fn script_of(&self, tasks: &Tasks, told: &Provenance, who: ActivityNo) -> Option<String> {
-        let index = self.images.index(told.activity(who).image)?;
-        tasks.names[index].as_ref().and_then(|n| n.1.clone())
-    }
-
     /// Whether a shared mapping changed its file; none where the filesystem does not tell.
     fn changed_through_mapping(&self, seen: &Seen) -> Option<bool> {
-        let settled = self.settled.iter().find(|s| s.image == seen.image && s.file == seen.file)?;
+        let settled = self.settled.get(&(seen.image, seen.file))?;
         if settled.untold {
             return None;
         }
@@ -651,7 +682,7 @@ fn give_name(
             invalidated: None,
             nameless: false,
         });
-        files.versions.insert(file, vec![entity]);
+        files.first.insert(file, entity.0);
         entity
     });
     let e = &mut told.entities[entity.0 as usize];
@@ -665,19 +696,27 @@ fn give_name(
 /// A creation or truncation that wrote no byte passes to the first writer of that open file: shells open outputs for the
 /// programs that they start.
 fn pass_creations(owned: &mut [Owned<'_>]) {
+    if owned.len() < 2 {
+        return;
+    }
+    let wrote = |s: &Seen| s.moved.filter(|_| s.access == Access::Write && s.bytes.0 > 0).map(|m| m.0);
+    let mut writers: FxHashMap<u64, Vec<(BootNs, usize)>> = FxHashMap::default();
+    for (j, o) in owned.iter().enumerate().filter(|(_, o)| o.seen.open_file != 0) {
+        if let Some(at) = wrote(o.seen) {
+            writers.entry(o.seen.open_file).or_default().push((at, j));
+        }
+    }
     for i in 0..owned.len() {
         let opener = owned[i].seen;
-        if !(opener.created || opener.truncated) || opener.open_file == 0 {
+        if !(opener.created || opener.truncated) {
             continue;
         }
-        let wrote = |s: &Seen| s.moved.filter(|_| s.access == Access::Write && s.bytes.0 > 0).map(|m| m.0);
+        let Some(writers) = writers.get(&opener.open_file) else { continue };
         let own = wrote(opener);
-        let first = owned
+        let first = writers
             .iter()
-            .enumerate()
-            .filter(|(j, o)| *j != i && o.seen.open_file == opener.open_file)
-            .filter_map(|(j, o)| wrote(o.seen).map(|at| (at, j)))
-            .filter(|(at, _)| *at >= opener.begun && opener.closed.is_none_or(|c| c > *at))
+            .copied()
+            .filter(|(at, j)| *j != i && *at >= opener.begun && opener.closed.is_none_or(|c| c > *at))
             .min();
         if let Some((at, j)) = first
             && own.is_none_or(|own| own > at)
