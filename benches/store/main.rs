@@ -124,9 +124,9 @@ fn write(store: &Store, run: u64, tasks: u64) -> Result<()> {
             executable_path: format!("/usr/bin/{program}").into(),
             asked: program.into(),
             directory: "/bench".into(),
-            arguments: vec![program.into(), "--option".into(), "value".into()],
+            arguments: [program, "--option", "value"].map(Box::from).into(),
             arguments_cut: 0,
-            environment: Vec::new(),
+            environment: Arc::default(),
             credentials: Credentials::default(),
             costs: Costs::default(),
         })));

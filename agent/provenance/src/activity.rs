@@ -98,7 +98,7 @@ pub struct Activity {
     /// The executable's path.
     pub executable: Arc<str>,
     /// The arguments.
-    pub arguments: Vec<Box<str>>,
+    pub arguments: Arc<[Box<str>]>,
     /// Bytes of arguments that were cut off.
     pub arguments_cut: u32,
     /// Programs that only exec'd on to this one (env, nice), by name.
@@ -106,7 +106,7 @@ pub struct Activity {
     /// The working directory.
     pub directory: Arc<str>,
     /// The admitted environment.
-    pub environment: Vec<(Box<str>, Box<str>)>,
+    pub environment: Arc<[(Box<str>, Box<str>)]>,
     /// Who and where.
     pub credentials: Credentials,
     /// What it cost.

@@ -96,11 +96,11 @@ pub struct Execed {
     /// The working directory.
     pub directory: Arc<str>,
     /// The arguments, redacted.
-    pub arguments: Vec<Box<str>>,
+    pub arguments: Arc<[Box<str>]>,
     /// Arguments that were cut off, in bytes.
     pub arguments_cut: u32,
     /// The part of the environment that the allow-list admits, redacted.
-    pub environment: Vec<(Box<str>, Box<str>)>,
+    pub environment: Arc<[(Box<str>, Box<str>)]>,
     /// Who and where.
     pub credentials: Credentials,
     /// What the process had cost when the previous image ended.

@@ -96,7 +96,7 @@ impl Reader {
                         directory: "/d".into(),
                         arguments: words[3..].iter().map(|w| (*w).into()).collect(),
                         arguments_cut: 0,
-                        environment: Vec::new(),
+                        environment: Arc::default(),
                         credentials: Credentials::default(),
                         costs: Costs::default(),
                     })));

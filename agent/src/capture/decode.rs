@@ -183,7 +183,7 @@ impl Decoder {
             executable_path: self.path(executable),
             asked: text(asked).into(),
             directory: self.path(directory),
-            arguments: redact::arguments(given),
+            arguments: redact::arguments(given).into(),
             arguments_cut,
             environment,
             credentials: seen::Credentials {

@@ -48,7 +48,7 @@ pub(crate) fn encode(observation: &Observation, out: &mut Vec<u8>) {
             o.arguments.iter().for_each(|a| out.text(a));
             out.number(o.arguments_cut.into());
             out.number(o.environment.len() as u64);
-            for (name, value) in &o.environment {
+            for (name, value) in &*o.environment {
                 out.text(name);
                 out.text(value);
             }
@@ -187,9 +187,9 @@ fn one(i: &mut In<'_>) -> Option<Observation> {
             executable_path: i.text()?.into(),
             asked: i.text()?.into(),
             directory: i.text()?.into(),
-            arguments: i.list(|i| i.text().map(Into::into))?,
+            arguments: i.list(|i| i.text().map(Into::into))?.into(),
             arguments_cut: i.small()?,
-            environment: i.list(|i| Some((i.text()?.into(), i.text()?.into())))?,
+            environment: i.list(|i| Some((i.text()?.into(), i.text()?.into())))?.into(),
             credentials: Credentials {
                 uid: i.small()?,
                 euid: i.small()?,
