@@ -75,6 +75,15 @@ INLINE __u64 linked_descriptor(struct task_struct *task, struct pt_regs *regs)
 	return file_at(task, fd);
 }
 
+/* The descriptor of the file that ioctl(2) clones. */
+INLINE __u32 cloned(struct pt_regs *regs)
+{
+	__s64 fd = regs->dx;
+	if ((__u32)regs->si == FICLONERANGE)
+		bpf_probe_read_user(&fd, sizeof(fd), (void *)regs->dx);
+	return fd;
+}
+
 OUTLINE int enter_names_call(struct task *t, struct pt_regs *regs, __u32 class, long call)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -98,13 +107,14 @@ int BPF_PROG(call_entered, struct pt_regs *regs, long call)
 	if ((__u64)call >= CALL_TABLE)
 		return 0;
 	__u8 class = settings.at_entry[call];
-	if (!class)
-		return 0;
 	struct task_struct *task = bpf_get_current_task_btf();
+	int compat = is_compat(task); /* its numbers are those of another table */
+	if (!class && !compat)
+		return 0;
 	struct task *t = traced(task);
 	if (!t)
 		return 0;
-	if (is_compat(task))
+	if (compat)
 		return unseen(t, GAP_COMPAT, call);
 	switch (class) {
 	case CALL_READ:
@@ -153,16 +163,10 @@ int BPF_PROG(call_entered, struct pt_regs *regs, long call)
 	case CALL_IOCTL: {
 		__u32 request = regs->si;
 		t->in.mode = 0;
-		__u32 source = regs->dx;
-		if (request == FICLONERANGE) {
-			__s64 fd = 0;
-			bpf_probe_read_user(&fd, sizeof(fd), (void *)regs->dx);
-			source = fd;
-		} else if (request != FICLONE) {
+		if (request != FICLONE && request != FICLONERANGE)
 			return 0;
-		}
 		t->entered = now();
-		meet(file_at(task, source), &t->in);
+		meet(file_at(task, cloned(regs)), &t->in);
 		meet(file_at(task, regs->di), &t->out);
 		return 0;
 	}
@@ -176,6 +180,12 @@ int BPF_PROG(call_entered, struct pt_regs *regs, long call)
 		return 0;
 	}
 	return enter_names_call(t, regs, class, call);
+}
+
+/* vmsplice(2) out of a pipe. */
+INLINE int takes(__u64 pipe)
+{
+	return pipe && !(GET(file, pipe, f_mode) & FMODE_WRITE);
 }
 
 /* A call on one descriptor has returned. */
@@ -309,7 +319,7 @@ int BPF_PROG(call_returned, struct pt_regs *regs, long result)
 		return 0;
 	case CALL_WRITE:
 		if (result > 0)
-			returned(t, task, regs->di, FILE_WRITE, result);
+			returned(t, task, regs->di, call == 278 && takes(file_at(task, regs->di)) ? FILE_READ : FILE_WRITE, result);
 		return 0;
 	case CALL_OPENAT:
 		return opened(t, result, regs->dx, (regs->dx & 020000000) != 0 /* __O_TMPFILE */);
@@ -342,7 +352,7 @@ int BPF_PROG(call_returned, struct pt_regs *regs, long result)
 		if (request == FIDEDUPERANGE)
 			return unseen(t, GAP_DEDUPLICATION, call);
 		if ((request == FICLONE || request == FICLONERANGE) && t->in.mode)
-			copied(t, task, -1, regs->di, 0);
+			copied(t, task, cloned(regs), regs->di, 0);
 		return 0;
 	}
 	case CALL_CHANGE:
