@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
-use crate::output::tree;
+use crate::output::{self, tree};
 use crate::query::{Library, Question};
 use crate::store::Store;
 use crate::{exit_code, formats};
@@ -252,7 +252,7 @@ fn lineage(store: &Store, args: &LineageArgs) -> Result<ExitCode> {
         let answer = Library::open(store)?.lineage(&args.file, question)?;
         match (args.json, args.form) {
             (true, _) => println!("{}", tree::json(&answer)),
-            (false, As::Tree) => print!("{}", tree::text(&answer, tree::Style::of_stdout())),
+            (false, As::Tree) => print!("{}", tree::text(&answer, output::Style::of_stdout())),
             (false, As::Dot) => print!("{}", tree::dot(&answer)),
         }
         Ok(())

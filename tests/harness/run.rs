@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use flowcept_agent::query::{Library, Run};
 use flowcept_agent::store::Store;
@@ -49,9 +50,14 @@ impl Captured {
         self.library().find("last").unwrap_or_else(|e| panic!("{e}; the run said: {}", self.stderr()))
     }
 
-    /// The store, for questions.
+    /// The store, for questions; where a descendant outlived the command, once that has ended too.
     pub fn library(&self) -> Library {
         let store = Store::open(self.store.path().to_path_buf()).expect("because the run made it");
+        let begun = Instant::now();
+        while !store.running().expect("because the run made it").is_empty() && begun.elapsed() < Duration::from_secs(20)
+        {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         Library::open(&store).expect("because the run made it")
     }
 

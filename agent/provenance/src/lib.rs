@@ -4,6 +4,7 @@
 //! follows: which [`activity`] used and generated which [`entity`], and the [`relation`]s between them. [`walk`] answers
 //! questions about the result. What is promised stands, numbered, in `SEMANTICS.md`.
 
+pub mod groups;
 pub mod identity;
 pub mod quantity;
 

@@ -102,6 +102,9 @@ pub(crate) fn tell(points: &mut [Point], told: &mut Told) {
             }
         }
     }
+    // A first and a last write of one access are two points and one generation.
+    told.writes.sort_unstable();
+    told.writes.dedup();
 }
 
 fn found(begun: BootNs) -> Version {

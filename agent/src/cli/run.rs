@@ -66,7 +66,8 @@ fn traced(args: &RunArgs, user: Option<User>, store: &Store) -> Result<ExitCode>
     if end.living > 0 {
         let limit = args.detach_after.map(Duration::from_secs);
         if !args.quiet {
-            eprintln!("flowcept: {} processes go on and are followed in the background; workflow {id}", end.living);
+            let living = end.living;
+            say(&format!("flowcept: {living} processes go on and are followed in the background; workflow {id}\n"));
         }
         // The process that stays has the session now; nothing of ours may be flushed or closed twice.
         if launch::to_background()? == launch::Side::Foreground {
@@ -78,17 +79,22 @@ fn traced(args: &RunArgs, user: Option<User>, store: &Store) -> Result<ExitCode>
     finish(args, store, session, false, code)
 }
 
+/// Talk goes to stderr, where nobody may be any more (a closed terminal, a pipe without a reader): no reason to fail.
+fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 fn finish(args: &RunArgs, store: &Store, session: Session, background: bool, code: u8) -> Result<ExitCode> {
     let finished = session.finish(background && args.detach_after.is_some())?;
     // The command has done its work: trouble of ours is told and does not change its exit code.
     let kept = keep(args, store, &finished);
     if let Some(trouble) = finished.trouble {
-        eprintln!("flowcept: {trouble}");
+        say(&format!("flowcept: {trouble}\n"));
     }
     match kept {
-        Ok(summary) if !args.quiet => eprint!("{summary}"),
+        Ok(summary) if !args.quiet => say(&summary),
         Ok(_) => {}
-        Err(error) => eprintln!("flowcept: {error:#}"),
+        Err(error) => say(&format!("flowcept: {error:#}\n")),
     }
     Ok(ExitCode::from(code))
 }

@@ -5,12 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use flowcept_provenance::activity::{ActivityNo, Outcome};
-use flowcept_provenance::lineage::Provenance;
-use flowcept_provenance::role::Role;
 
 use crate::capture::clock;
 use crate::formats::flowcept;
+use crate::output::{self, run::Part};
 use crate::query::{Found, Library};
 use crate::store::Store;
 
@@ -65,84 +63,11 @@ pub(super) fn show(store: &Store, name: &str, failed: bool, json: bool) -> Resul
         println!("{}", serde_json::json!({"workflow": workflow, "tasks": tasks}));
         return Ok(ExitCode::SUCCESS);
     }
-    println!("workflow {}  {}  {}", run.workflow.id, run.workflow.name, run.workflow.status());
-    if failed {
-        for (i, activity) in told.activities.iter().enumerate() {
-            if matches!(activity.outcome, Outcome::Exited(1..) | Outcome::Signalled(..)) {
-                println!("{}  {}", ending(activity.outcome), activity.command_line());
-                files(told, ActivityNo(i as u32), "    ");
-                for (asked, errno) in &activity.failed_execs {
-                    println!("    could not execute {asked}: {}", std::io::Error::from_raw_os_error(*errno as i32));
-                }
-            }
-        }
-    } else {
-        let mut children = vec![Vec::new(); told.activities.len()];
-        let mut roots = Vec::new();
-        for (i, activity) in told.activities.iter().enumerate() {
-            match activity.previous.or(activity.parent) {
-                Some(p) => children[p.0 as usize].push(i),
-                None => roots.push(i),
-            }
-        }
-        if let Some(task) = task {
-            roots = vec![task.0 as usize];
-        }
-        for root in roots {
-            tree(told, &children, root, "");
-        }
-    }
-    if told.gaps.is_empty() {
-        println!("coverage: complete");
-    } else {
-        println!("coverage: not complete");
-        for gap in &told.gaps {
-            let who = gap.activity.map_or_else(String::new, |a| format!(" by {}", told.activity(a).name));
-            println!("  {} ×{}{who}: {}", gap.kind, gap.count, gap.why);
-        }
-    }
-    let books = &told.books;
-    println!("books: {} processes = {} ended + {} living", books.forked, books.ended, books.living);
-    Ok(ExitCode::SUCCESS)
-}
-
-fn ending(outcome: Outcome) -> String {
-    match outcome {
-        Outcome::Running => "running".into(),
-        Outcome::Exited(code) => format!("exit {code}"),
-        Outcome::Signalled(signal, core) => format!("signal {signal}{}", if core { " (core dumped)" } else { "" }),
-        Outcome::Replaced => "exec".into(),
-    }
-}
-
-/// Tasks without a tree's depth limit would overflow no stack of ours: trees of processes are rarely deeper than hundreds.
-fn tree(told: &Provenance, children: &[Vec<usize>], at: usize, indent: &str) {
-    let activity = &told.activities[at];
-    let outcome = match activity.outcome {
-        Outcome::Exited(0) | Outcome::Replaced => String::new(),
-        other => format!("  {}", ending(other)),
+    let part = match task {
+        _ if failed => Part::Failed,
+        Some(task) => Part::Task(task),
+        None => Part::Whole,
     };
-    println!("{indent}{}{outcome}", activity.command_line());
-    let inner = format!("{indent}  ");
-    files(told, ActivityNo(at as u32), &inner);
-    for child in &children[at] {
-        tree(told, children, *child, &inner);
-    }
-}
-
-fn files(told: &Provenance, no: ActivityNo, indent: &str) {
-    let mut hidden = 0;
-    for u in told.used.iter().filter(|u| u.activity == no) {
-        if matches!(u.role, Role::Data | Role::Temporary) {
-            println!("{indent}< {}", u.path);
-        } else {
-            hidden += 1;
-        }
-    }
-    for g in told.generated.iter().filter(|g| g.activity == no) {
-        println!("{indent}> {}{}", g.path, if g.role == Role::Temporary { " (temporary)" } else { "" });
-    }
-    if hidden > 0 {
-        println!("{indent}  and {hidden} programs, libraries and settings");
-    }
+    print!("{}", output::run::text(&run.workflow, told, part, output::Style::of_stdout()));
+    Ok(ExitCode::SUCCESS)
 }

@@ -40,8 +40,8 @@ static ROOT: AtomicI32 = AtomicI32::new(0);
 /// Signals that a supervisor sends to us and means the command. What a terminal sends (INT, QUIT, TSTP, WINCH) reaches
 /// the command by itself: it is in our process group.
 const FORWARDED: [Signal; 5] = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM];
-/// Ours to survive: the command decides what they mean.
-const IGNORED: [Signal; 2] = [Signal::SIGINT, Signal::SIGQUIT];
+/// Ours to survive: the command decides what they mean, and a reader of our stderr may go.
+const IGNORED: [Signal; 3] = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGPIPE];
 
 extern "C" fn forward(signal: libc::c_int) {
     let pid = ROOT.load(Ordering::Relaxed);
