@@ -20,7 +20,7 @@ pub(crate) fn run(root: &Path) -> Result<ExitCode> {
     step("codegen", || codegen::run(root, true))?;
     step("tidy", || tidy::run(root))?;
     step("build", || cargo(root, "build --package flowcept-agent --bin flowcept"))?;
-    for bench in ["bench-whole", "bench-store"] {
+    for bench in ["bench-record", "bench-whole", "bench-store"] {
         step(&format!("{bench} on its smallest input"), || {
             cargo(
                 root,

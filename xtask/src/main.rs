@@ -2,6 +2,7 @@
 
 mod ci;
 mod codegen;
+mod mutate;
 mod tidy;
 
 use std::path::Path;
@@ -27,7 +28,11 @@ fn task() -> Result<ExitCode> {
         ["codegen", "--check"] => codegen::run(root, true)?,
         ["tidy"] => tidy::run(root)?,
         ["bench", rest @ ..] => bench(root, rest)?,
-        _ => bail!("usage: cargo xtask ci | codegen [--check] | tidy | bench [--rounds N] [--small]"),
+        ["mutate"] => mutate::run(root, "")?,
+        ["mutate", only] => mutate::run(root, only)?,
+        _ => bail!(
+            "usage: cargo xtask ci | codegen [--check] | tidy | bench [--rounds N] [--small] | mutate [PART-OF-A-NAME]"
+        ),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -38,7 +43,7 @@ fn bench(root: &Path, arguments: &[&str]) -> Result<()> {
     if !Command::new("cargo").args(build).current_dir(root).status()?.success() {
         bail!("cargo {} failed", build.join(" "));
     }
-    for bench in ["bench-whole", "bench-store"] {
+    for bench in ["bench-record", "bench-whole", "bench-store"] {
         let run = ["run", "--quiet", "--release", "-p", "flowcept-benches", "--bin", bench, "--"];
         let mut command = Command::new("cargo");
         command.args(run).arg("target/release/flowcept").args(arguments).current_dir(root);

@@ -1,0 +1,125 @@
+//! What one call costs: traced, and untraced beside somebody else's run, in nanoseconds of CPU above the call's own cost.
+//! The calls are this program's own, so that nothing else is measured. It asserts no timing.
+//!
+//! usage: bench-record BINARY [--rounds N] [--small]
+
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::{env, io};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::time::{ClockId, clock_gettime};
+
+/// A call, or a few that belong together, on a small file.
+struct Calls {
+    name: &'static str,
+    make: fn(&Path, &File) -> io::Result<()>,
+}
+
+const CALLS: [Calls; 5] = [
+    Calls {
+        name: "getppid",
+        make: |_, _| {
+            black_box(std::os::unix::process::parent_id());
+            Ok(())
+        },
+    },
+    Calls { name: "pread again", make: |_, file| file.read_at(&mut [0; 1], 0).map(|_| ()) },
+    Calls { name: "pwrite again", make: |_, file| file.write_at(b"x", 0).map(|_| ()) },
+    Calls {
+        name: "open+read+close",
+        make: |path, _| {
+            let mut bytes = [0; 16];
+            black_box(File::open(path)?.read(&mut bytes)?);
+            Ok(())
+        },
+    },
+    Calls {
+        name: "create+write+close",
+        make: |path, _| File::create(path.with_extension("new"))?.write(b"some bytes").map(|_| ()),
+    },
+];
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let [word, name, count, path] = arguments.as_slice()
+        && word == "--calls"
+    {
+        return calls(name, count.parse()?, Path::new(path));
+    }
+    let Some(binary) = arguments.first() else { bail!("usage: bench-record BINARY [--rounds N] [--small]") };
+    let binary = fs::canonicalize(binary).with_context(|| format!("find {binary}"))?;
+    let small = arguments.iter().any(|a| a == "--small");
+    let rounds = arguments.iter().position(|a| a == "--rounds").and_then(|i| arguments.get(i + 1));
+    let rounds: usize = if small { 1 } else { rounds.map_or(Ok(7), |n| n.parse())? };
+    let count = if small { 1000 } else { 200_000 };
+    let memory = Path::new("/dev/shm");
+    let base = if memory.is_dir() { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? };
+    let path = base.path().join("file");
+    fs::write(&path, "some bytes")?;
+    println!("{:<20} {:>10} {:>10} {:>26}", "call", "alone", "traced", "untraced beside a run");
+    for calls in &CALLS {
+        let (mut alone, mut traced, mut beside) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            alone.push(measured(&[], calls.name, count, &path)?);
+            let store = base.path().join("store");
+            let run = [binary.as_os_str(), "--store".as_ref(), store.as_ref(), "run".as_ref(), "-q".as_ref()];
+            traced.push(measured(&[&run[..], &["--".as_ref()]].concat(), calls.name, count, &path)?);
+            let mut other = Command::new(&binary)
+                .args(&run[1..])
+                .args(["--", "cat"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()?;
+            // What comes back has been through: the probes are attached.
+            let (mut to, mut from) = (other.stdin.take().context("a pipe")?, other.stdout.take().context("a pipe")?);
+            to.write_all(b"x")?;
+            from.read_exact(&mut [0])?;
+            beside.push(measured(&[], calls.name, count, &path)?);
+            drop(to);
+            ensure!(other.wait()?.success(), "the run beside failed");
+            fs::remove_dir_all(&store)?;
+        }
+        let (alone, traced, beside) = (median(&mut alone), median(&mut traced), median(&mut beside));
+        let name = calls.name;
+        println!("{name:<20} {alone:>7.0} ns {:>+7.0} ns {:>+23.0} ns", traced - alone, beside - alone);
+    }
+    Ok(())
+}
+
+/// Nanoseconds a call, as the process that makes them prints it.
+fn measured(before: &[&std::ffi::OsStr], name: &str, count: u32, path: &Path) -> Result<f64> {
+    let own = env::current_exe()?;
+    let mut words = before.iter().copied().chain([own.as_os_str()]);
+    let mut command = Command::new(words.next().context("this program has a name")?);
+    command.args(words).args(["--calls", name, &count.to_string()]).arg(path);
+    let output = command.stdin(Stdio::null()).output()?;
+    ensure!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+/// Makes the calls and prints what one costs.
+fn calls(name: &str, count: u32, path: &Path) -> Result<()> {
+    let calls = CALLS.iter().find(|c| c.name == name).context("no such call")?;
+    let file = File::options().read(true).write(true).open(path)?;
+    let now = || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(|t| t.tv_sec() as f64 * 1e9 + t.tv_nsec() as f64);
+    // The first ones fill caches and tell the first touches.
+    for _ in 0..count / 10 {
+        (calls.make)(path, &file)?;
+    }
+    let begun = now()?;
+    for _ in 0..count {
+        (calls.make)(path, &file)?;
+    }
+    println!("{}", (now()? - begun) / f64::from(count));
+    Ok(())
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

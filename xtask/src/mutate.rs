@@ -1,0 +1,161 @@
+//! Switches off one probe, one system call or one rule at a time: a test must fail. It prints a table of what failed.
+//!
+//! Calls and programs are left out by name (`FLOWCEPT_MUTATE`, debug builds only); a rule is changed in a copy of the
+//! sources, as [`RULES`] says.
+
+mod rules;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use rules::{RULES, Rule};
+
+/// Runs all mutations whose name contains `only`; an error where one is not noticed by any test.
+pub(crate) fn run(root: &Path, only: &str) -> Result<()> {
+    let copy = root.join("target/mutate/tree");
+    let target = root.join("target/mutate/target");
+    sync(root, &copy)?;
+    for rule in RULES {
+        let count = fs::read_to_string(root.join(rule.file))?.matches(rule.from).count();
+        ensure!(count == 1, "{}: `{}` is {count} times in {}", rule.name, rule.from, rule.file);
+    }
+    let bench = Bench { copy, target };
+    let mut survivors = Vec::new();
+    println!("| switched off | fails |\n|---|---|");
+    let calls = names(root)?;
+    let tests = bench.build(&[])?.context("the sources do not build, or have no tests")?;
+    for name in calls.iter().filter(|n| n.contains(only)) {
+        bench.judge(name, &tests, Some(name), &["calls::", ""], &mut survivors)?;
+    }
+    for rule in RULES.iter().filter(|r| r.name.contains(only)) {
+        let path = bench.copy.join(rule.file);
+        let good = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        fs::write(&path, good.replace(rule.from, rule.to))?;
+        let judged = bench.rule(rule, &mut survivors);
+        fs::write(&path, good)?;
+        judged?;
+    }
+    if !survivors.is_empty() {
+        bail!("no test fails without: {}", survivors.join(", "));
+    }
+    Ok(())
+}
+
+/// The calls and programs that the plan knows, as its source lists them.
+fn names(root: &Path) -> Result<Vec<String>> {
+    let plan = fs::read_to_string(root.join("probes/src/plan.rs"))?;
+    let quoted = |line: &str| line.split('"').nth(1).map(String::from);
+    let rows = plan.lines().map(str::trim).filter(|l| ["row(\"", "unseen(\"", "(\""].iter().any(|p| l.starts_with(p)));
+    let names: Vec<String> = rows.filter(|l| !l.contains("facts.")).filter_map(quoted).collect();
+    ensure!(names.len() > 50, "plan.rs lists its calls in another way than this task reads");
+    Ok(names)
+}
+
+/// Copies what git knows and what it does not ignore; files keep their times, so that cargo builds again only what changed.
+fn sync(root: &Path, copy: &Path) -> Result<()> {
+    let list = Command::new("git").args(["ls-files", "-co", "--exclude-standard"]).current_dir(root).output()?;
+    for file in String::from_utf8(list.stdout)?.lines() {
+        let (from, to) = (root.join(file), copy.join(file));
+        let Ok(content) = fs::read(&from) else { continue };
+        if fs::read(&to).is_ok_and(|old| old == content) {
+            continue;
+        }
+        fs::create_dir_all(to.parent().context("a file has a folder")?)?;
+        fs::copy(&from, &to)?;
+    }
+    Ok(())
+}
+
+struct Bench {
+    copy: PathBuf,
+    target: PathBuf,
+}
+
+/// A built test program and the folder that its tests run in.
+struct Tests {
+    program: PathBuf,
+    folder: PathBuf,
+}
+
+impl Bench {
+    fn cargo(&self) -> Command {
+        let mut command = Command::new("cargo");
+        command.current_dir(&self.copy).env("CARGO_TARGET_DIR", &self.target).stdin(Stdio::null());
+        command
+    }
+
+    /// Builds the binary and the tests; none where they do not build.
+    fn build(&self, more: &[&str]) -> Result<Option<Vec<Tests>>> {
+        let binary = self.cargo().args(["build", "--quiet", "-p", "flowcept-agent"]).stderr(Stdio::null()).status()?;
+        let mut command = self.cargo();
+        command.args([
+            "test",
+            "--no-run",
+            "--message-format=json",
+            "-p",
+            "flowcept-provenance",
+            "-p",
+            "flowcept-agent",
+        ]);
+        command.args(["-p", "flowcept-probes", "-p", "flowcept-tests"]).args(more).stderr(Stdio::null());
+        let output = command.output()?;
+        if !binary.success() || !output.status.success() {
+            return Ok(None);
+        }
+        let mut tests = Vec::new();
+        for line in String::from_utf8(output.stdout)?.lines() {
+            let value: serde_json::Value = serde_json::from_str(line)?;
+            let program = value["executable"].as_str().filter(|_| value["profile"]["test"] == true);
+            let manifest = value["manifest_path"].as_str().map(Path::new).and_then(Path::parent);
+            if let (Some(program), Some(folder)) = (program, manifest) {
+                tests.push(Tests { program: program.into(), folder: folder.into() });
+            }
+        }
+        // The quick ones first: the integration tests are those of the package `tests`.
+        tests.sort_by_key(|t| t.folder.ends_with("tests"));
+        Ok(Some(tests))
+    }
+
+    fn rule(&self, rule: &Rule, survivors: &mut Vec<String>) -> Result<()> {
+        match self.build(&[])? {
+            Some(tests) => self.judge(rule.name, &tests, None, &[""], survivors),
+            None => bail!("{}: what it changes does not build: correct it in rules.rs", rule.name),
+        }
+    }
+
+    /// Runs tests until some fail, first those that the first filter selects; prints the row.
+    fn judge(
+        &self,
+        name: &str,
+        tests: &[Tests],
+        switch: Option<&str>,
+        filters: &[&str],
+        survivors: &mut Vec<String>,
+    ) -> Result<()> {
+        let begun = Instant::now();
+        for filter in filters {
+            for test in tests.iter().filter(|t| switch.is_none() || t.folder.ends_with("tests")) {
+                let mut command = Command::new(&test.program);
+                command.arg(filter).current_dir(&test.folder).env("CARGO_TARGET_DIR", &self.target);
+                command.env("FLOWCEPT_MUTATE", switch.unwrap_or_default()).stdin(Stdio::null());
+                let output = command.output().with_context(|| format!("start {}", test.program.display()))?;
+                let text = String::from_utf8_lossy(&output.stdout).into_owned();
+                let failed: Vec<&str> =
+                    text.lines().filter_map(|l| l.strip_prefix("test ")?.strip_suffix(" ... FAILED")).collect();
+                if let Some(first) = failed.first() {
+                    let more = if failed.len() > 1 { format!(" and {} more", failed.len() - 1) } else { String::new() };
+                    println!("| {name} | {first}{more} |");
+                    return Ok(());
+                }
+                ensure!(output.status.success(), "{name}: the tests ended in an unexpected way: {text}");
+            }
+        }
+        println!("| {name} | **nothing**, in {:.0} s |", begun.elapsed().as_secs_f64());
+        survivors.push(name.to_string());
+        Ok(())
+    }
+}
