@@ -43,6 +43,7 @@
 #define FICLONE 0x40049409
 #define FICLONERANGE 0x4020940d
 #define FIDEDUPERANGE 0xc0189436
+#define AT_BASE_ENTRY 7
 #define AT_RANDOM_ENTRY 25
 /* arch/x86/include/asm/thread_info.h: the call came through the 32-bit table. */
 #define TS_COMPAT 2
@@ -104,6 +105,7 @@ struct mm_struct {
 	struct percpu_counter rss_stat[4]; /* since 6.2 */
 	struct file *exe_file;
 } SEEN_BY_CORE;
+struct vm_area_struct { struct file *vm_file; } SEEN_BY_CORE;
 struct cred { kuid_t uid, gid, euid, egid; } SEEN_BY_CORE;
 struct ns_common { unsigned int inum; } SEEN_BY_CORE;
 struct pid_namespace { struct ns_common ns; } SEEN_BY_CORE;

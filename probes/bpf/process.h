@@ -97,6 +97,25 @@ INLINE __u64 peak_memory(__u64 mm)
 	return pages * PAGE;
 }
 
+struct loader {
+	__u64 file;
+};
+static long loader_found(struct task_struct *task, struct vm_area_struct *vma, struct loader *loader)
+{
+	loader->file = (__u64)GET(vm_area_struct, vma, vm_file);
+	return 0;
+}
+
+/* The dynamic loader (PT_INTERP) is mapped by the kernel, without a call: it lies where AT_BASE says. */
+INLINE void tell_loader(struct task_struct *task, struct task *t, __u64 mm, __u64 at)
+{
+	struct loader loader = {};
+	struct met met = {};
+	__u64 base = auxiliary(mm, AT_BASE_ENTRY);
+	if (base && !bpf_find_vma(task, base, loader_found, &loader, 0) && meet(loader.file, &met))
+		touch(t, &met, FILE_MAP, FILE_EXECUTABLE, at);
+}
+
 /* After the point of no return: the new memory map, the new credentials and the executable are all in place. */
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(process_execed, struct task_struct *task, int old_pid, struct linux_binprm *binprm)
@@ -183,6 +202,7 @@ int BPF_PROG(process_execed, struct task_struct *task, int old_pid, struct linux
 	}
 	if (end <= ROOM)
 		send(r, end);
+	tell_loader(task, t, mm, at);
 	return 0;
 }
 

@@ -76,18 +76,22 @@ INLINE __u64 siphash(__u64 m)
 	return v0 ^ v1 ^ v2 ^ v3;
 }
 
-INLINE __u64 image_digest(__u64 mm)
+/* getauxval(3) of another; 0 where there is no such entry. */
+INLINE __u64 auxiliary(__u64 mm, __u64 wanted)
 {
-	__u64 address = 0, bytes = 0;
 	for (int i = 0; i < 46; i += 2) {
 		__u64 entry = GET(mm_struct, mm, saved_auxv[i]);
-		if (entry == AT_RANDOM_ENTRY) {
-			address = GET(mm_struct, mm, saved_auxv[i + 1]);
-			break;
-		}
+		if (entry == wanted)
+			return GET(mm_struct, mm, saved_auxv[i + 1]);
 		if (!entry)
 			break;
 	}
+	return 0;
+}
+
+INLINE __u64 image_digest(__u64 mm)
+{
+	__u64 address = auxiliary(mm, AT_RANDOM_ENTRY), bytes = 0;
 	if (!address || bpf_probe_read_user(&bytes, sizeof(bytes), (void *)address))
 		return 0;
 	return siphash(bytes);

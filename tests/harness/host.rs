@@ -30,6 +30,15 @@ fn has_program(name: &str) -> bool {
     std::env::split_paths(&path).any(|p| p.join(name).is_file())
 }
 
+/// The dynamic loader of this host's programs, by the path that it really has.
+pub fn loader() -> &'static str {
+    static LOADER: OnceLock<String> = OnceLock::new();
+    LOADER.get_or_init(|| {
+        let path = std::fs::canonicalize("/lib64/ld-linux-x86-64.so.2").expect("because x86-64 programs name it");
+        path.to_string_lossy().into_owned()
+    })
+}
+
 /// The workspace's folder.
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("because tests/ lies in the workspace")

@@ -4,7 +4,8 @@ use std::fs;
 
 use flowcept_provenance::entity::Origin;
 use flowcept_provenance::relation::Via;
-use harness::host::need;
+use flowcept_provenance::role::Role;
+use harness::host::{loader, need};
 use harness::run::Captured;
 
 fn run(script: &str) -> Option<(tempfile::TempDir, Captured)> {
@@ -76,6 +77,15 @@ fn control_is_another_class() {
     assert!(lineage(&dir, &captured, "out", &["--via", "control"]).contains("$DIR/a"));
     let down = lineage(&dir, &captured, "a", &["--down", "--via", "control"]);
     assert!(down.contains("$DIR/out"), "{down}");
+}
+
+/// 4: the loader that the kernel maps for a dynamic program is used, though no call names it.
+#[test]
+fn the_loader_is_used() {
+    let Some((_dir, captured)) = run("cat a > out; :") else { return };
+    let told = &captured.told().told;
+    let used = told.used.iter().filter(|u| &*told.activity(u.activity).name == "cat" && &*u.path == loader());
+    assert_eq!(used.map(|u| u.role).collect::<Vec<_>>(), [Role::Library]);
 }
 
 /// 8: pipes join; FIFOs too.

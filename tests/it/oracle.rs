@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use harness::host::{need, root};
+use harness::host::{loader, need, root};
 use harness::oracle;
 use harness::run::{Captured, seen};
 
@@ -29,7 +29,7 @@ fn compare(prepare: impl Fn(&Path), command: &[&str], least: (usize, usize, usiz
     let mut theirs = witness;
     // What was mapped shared and writable strace cannot judge: left out on both sides.
     for image in ours.images.iter_mut().chain(&mut theirs.images) {
-        image.used.retain(|p| !p.starts_with("/dev/shm/"));
+        image.used.retain(|p| !p.starts_with("/dev/shm/") && *p != loader());
         image.generated.retain(|p| !p.starts_with("/dev/shm/"));
     }
     let folder = base.path().to_string_lossy().into_owned();
