@@ -22,7 +22,7 @@ struct Workload {
     small: usize,
 }
 
-const WORKLOADS: [Workload; 4] = [
+const WORKLOADS: [Workload; 5] = [
     Workload {
         name: "exec: /bin/true from sh",
         prepare: |_, _| Ok(()),
@@ -70,6 +70,14 @@ const WORKLOADS: [Workload; 4] = [
         least: |n| (4, n),
         size: 20_000,
         small: 200,
+    },
+    Workload {
+        name: "make -j2 of Lua",
+        prepare: |dir, _| harness::lua::project(dir).context("copy the sources of Lua"),
+        command: |n| if n > 1 { "make -s -j2" } else { "make -s -j2 lapi.o lcode.o lzio.o" }.into(),
+        least: |n| if n > 1 { (105, 2600) } else { (10, 250) },
+        size: 33,
+        small: 1,
     },
 ];
 

@@ -220,6 +220,8 @@ fn component(part: &str, in_tmp: bool) -> Option<String> {
         .or_else(|| random("pymp-", 8, &python))
         .or_else(|| random("tmp.", 10, &alnum))
         .or_else(|| random("sh-thd.", 6, &alnum))
+        // ar and ranlib write beside the archive.
+        .or_else(|| random("st", 6, &alnum).filter(|name| name == "st*"))
         .or_else(|| ["tmp_obj_", "tmp_pack_", "tmp_idx_"].iter().find_map(|git| random(git, 6, &alnum)));
     if known.is_some() {
         return known;

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use harness::host::{loader, need, root};
+use harness::lua;
 use harness::oracle;
 use harness::run::{Captured, seen};
 
@@ -110,19 +111,11 @@ fn xargs_in_parallel() {
 }
 
 #[test]
-fn make_in_parallel() {
-    let project = |dir: &Path| {
-        for name in ["one", "two", "three"] {
-            let source = format!("#include \"all.h\"\nint {name}(void) {{ return 1; }}\n");
-            fs::write(dir.join(format!("{name}.c")), source).expect("because the folder is ours");
-        }
-        fs::write(dir.join("all.h"), "int one(void), two(void), three(void);\n").expect("because the folder is ours");
-        fs::write(dir.join("main.c"), "#include \"all.h\"\nint main(void) { return one() + two() + three() - 3; }\n")
-            .expect("because the folder is ours");
-        let makefile = "prog: one.o two.o three.o main.o\n\tgcc -o $@ $^\n%.o: %.c all.h\n\tgcc -c -o $@ $<\n";
-        fs::write(dir.join("Makefile"), makefile).expect("because the folder is ours");
-    };
-    compare(project, &["make", "-j2"], (14, 100, 9));
+fn make_of_lua_in_parallel() {
+    let project = |dir: &Path| lua::project(dir).expect("because cargo fetched the sources to build this test");
+    if need(&["make", "gcc"]) {
+        compare(project, &["make", "-j2"], (105, 2500, 107));
+    }
 }
 
 #[test]

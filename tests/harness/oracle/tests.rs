@@ -205,6 +205,8 @@ fn random_names_become_stars() {
         ("/w/sedAb12Cd", "/w/sed*"),
         ("/g/.git/objects/aa/tmp_obj_Ab12Cd", "/g/.git/objects/aa/tmp_obj_*"),
         ("/w/.name.c.Ab12Cd", "/w/.name.c.*"),
+        ("/w/stAb12Cd", "/w/st*"),
+        ("/w/stAb12Cd.h", "/w/stAb12Cd.h"),
         ("/tmp/pymp-ab12_d8x/l", "/tmp/pymp-*/l"),
         ("/tmp/job-1234.log", "/tmp/job-*.log"),
         ("cat /w/name-1234 é", "cat /w/name-1234 é"),
