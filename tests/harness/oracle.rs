@@ -243,7 +243,13 @@ fn component(part: &str, in_tmp: bool) -> Option<String> {
         .or_else(|| random("sort", 6, &alnum))
         .or_else(|| random("sem.mp-", 8, &python))
         .or_else(|| random("sem.", 6, &alnum))
-        .or_else(|| random("psm_", 8, &alnum));
+        .or_else(|| random("psm_", 8, &alnum))
+        // multiprocessing's shared arrays: a pid, then random characters.
+        .or_else(|| {
+            let (pid, name) = part.strip_prefix("pym-")?.split_once('-')?;
+            let is_it = pid.chars().all(|c| c.is_ascii_digit()) && name.len() == 8 && name.chars().all(python);
+            is_it.then(|| "pym-*-*".to_owned())
+        });
     known.or_else(|| {
         // A number that stands alone in the name of a temporary file is most likely a pid.
         let words: Vec<&str> = part.split_inclusive(|c: char| "._-".contains(c)).collect();

@@ -45,6 +45,16 @@ impl Captured {
         Self { store, output }
     }
 
+    /// Waits, as strace does, until descendants that outlived the root have ended too.
+    pub fn wait(&self) {
+        let store = Store::open(self.store.path().to_path_buf()).expect("because the run made it");
+        let begun = Instant::now();
+        while !store.running().expect("because the run made it").is_empty() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "the background never ended");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// What was told of the newest run.
     pub fn told(&self) -> Rc<Run> {
         self.library().find("last").unwrap_or_else(|e| panic!("{e}; the run said: {}", self.stderr()))

@@ -208,6 +208,7 @@ fn random_names_become_stars() {
         ("/w/stAb12Cd", "/w/st*"),
         ("/w/stAb12Cd.h", "/w/stAb12Cd.h"),
         ("/tmp/pymp-ab12_d8x/l", "/tmp/pymp-*/l"),
+        ("/dev/shm/pym-1234-ab12_d8x", "/dev/shm/pym-*-*"),
         ("/tmp/job-1234.log", "/tmp/job-*.log"),
         ("cat /w/name-1234 é", "cat /w/name-1234 é"),
     ] {
