@@ -3,4 +3,5 @@
 pub mod host;
 pub mod lua;
 pub mod oracle;
+pub mod random;
 pub mod run;
