@@ -238,8 +238,10 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Lineage(args) => lineage(&store(named)?, &args),
         Command::Export { workflow, format, files } => export(&store(named)?, &workflow, format, files),
         Command::Store { command: StoreCommand::Rebuild } => {
-            let count = store(named)?.rebuild()?;
-            eprintln!("flowcept: the index holds {count} workflows");
+            let store = store(named)?;
+            let count = store.rebuild()?;
+            let place = store.index_elsewhere().map_or_else(String::new, |p| format!(" and lies in {}", p.display()));
+            eprintln!("flowcept: the index holds {count} workflows{place}");
             Ok(ExitCode::SUCCESS)
         }
         Command::Doctor { json } => doctor::run(json),

@@ -5,6 +5,7 @@ mod bytes;
 mod codec;
 pub mod index;
 pub mod log;
+mod place;
 pub mod record;
 
 use std::fs;
@@ -25,6 +26,8 @@ const BATCH: usize = 100_000;
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
+    /// Where the index lies: the same, or on this node.
+    beside: PathBuf,
 }
 
 /// What went wrong, by action.
@@ -66,12 +69,22 @@ impl Store {
             source,
         })?;
         let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o700));
-        Ok(Self { folder })
+        let beside = place::of_index(&folder).map_err(|source| StoreError::File {
+            action: "find a place on this node for the index of",
+            path: folder.clone(),
+            source,
+        })?;
+        Ok(Self { folder, beside })
     }
 
     /// Where it is.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Where its index lies, if that is not in it: LMDB must not lie on a network filesystem.
+    pub fn index_elsewhere(&self) -> Option<&Path> {
+        (self.beside != self.folder).then_some(&self.beside)
     }
 
     /// Where the log of a run lies.
@@ -81,7 +94,7 @@ impl Store {
 
     /// The index, after logs that nobody indexed (their tracer was killed) are taken in.
     pub fn index(&self) -> Result<Index, StoreError> {
-        let index = Index::open(&self.folder)?;
+        let index = Index::open(&self.beside)?;
         self.take_in(&index)?;
         Ok(index)
     }
@@ -119,7 +132,7 @@ impl Store {
 
     /// Puts a run that has ended into the index, and marks its log with the number that it has there.
     pub fn enter(&self, workflow: &Workflow, told: &Provenance, log: &Path) -> Result<(), StoreError> {
-        Ok(log::mark(log, Index::open(&self.folder)?.insert(workflow, told)?)?)
+        Ok(log::mark(log, Index::open(&self.beside)?.insert(workflow, told)?)?)
     }
 
     /// Reads a run from its log.
@@ -154,8 +167,8 @@ impl Store {
 
     /// Makes the index anew from the logs, in the order in which they were entered; how many.
     pub fn rebuild(&self) -> Result<usize, StoreError> {
-        Index::remove(&self.folder)?;
-        let index = Index::open(&self.folder)?;
+        Index::remove(&self.beside)?;
+        let index = Index::open(&self.beside)?;
         let mut entered = Vec::new();
         for path in self.logs()? {
             if let Ok(contents) = log::read(&path)

@@ -180,6 +180,41 @@ fn runs_by_activity_and_time_and_tasks_by_id() {
     assert!(shown.contains("\nuniq /etc/hostname\n") && !shown.contains("\nsh -c"), "{shown}");
 }
 
+/// A store on a network filesystem (here: FUSE) has its index on this node, says so, and answers all the same.
+#[test]
+fn a_store_on_a_network_filesystem() {
+    if !need(&["bpf", "bindfs"]) {
+        return;
+    }
+    let dir = empty();
+    let (real, shown) = (dir.path().join("real"), dir.path().join("shown"));
+    for folder in [&real, &shown] {
+        fs::create_dir(folder).expect("because the folder is ours");
+    }
+    let mounted = Command::new("bindfs").arg(&real).arg(&shown).status();
+    if !mounted.is_ok_and(|s| s.success()) {
+        eprintln!("skipped: no FUSE here");
+        return;
+    }
+    let ask = |words: &[&str]| {
+        let output = Command::new(binary()).arg("--store").arg(&shown).args(words).current_dir(dir.path()).output();
+        let output = output.expect("because the binary was just built");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (_, summary) = ask(&["run", "--", "sh", "-c", "cat /etc/hostname > out; :"]);
+    let (lineage, trouble) = ask(&["lineage", "out"]);
+    let (_, rebuilt) = ask(&["store", "rebuild"]);
+    let _ = Command::new("umount").arg(&shown).status();
+    assert!(summary.contains("on a network filesystem: its index lies in /var/tmp/flowcept-"), "{summary}");
+    assert!(summary.lines().count() <= 6, "{summary}");
+    assert!(lineage.contains("/etc/hostname"), "{lineage}{trouble}");
+    let place = rebuilt.trim_end().rsplit_once(" lies in ").expect("because it says where").1.to_string();
+    assert!(fs::metadata(format!("{place}/index-2/data.mdb")).is_ok(), "{rebuilt}");
+    let in_store: Vec<_> = fs::read_dir(&real).expect("because it is ours").flatten().map(|e| e.file_name()).collect();
+    assert_eq!(in_store, ["logs"]);
+    let _ = fs::remove_dir_all(place);
+}
+
 /// A file that many have appended to: a tree as deep as that.
 #[test]
 fn a_deep_lineage() {

@@ -114,7 +114,10 @@ fn keep(args: &RunArgs, store: &Store, Finished { workflow, told, log, .. }: &Fi
         None => {
             store.enter(workflow, told, log)?;
             let example = outputs.last().map_or_else(String::new, |o| format!(" · flowcept lineage {o}"));
-            format!("flowcept show {}{example}", &workflow.id.to_string()[..8])
+            let elsewhere = store.index_elsewhere().map_or_else(String::new, |place| {
+                format!("\n  the store is on a network filesystem: its index lies in {}", place.display())
+            });
+            format!("flowcept show {}{example}{elsewhere}", &workflow.id.to_string()[..8])
         }
     };
     let gaps: u64 = told.gaps.iter().map(|g| g.count).sum();

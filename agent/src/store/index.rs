@@ -12,9 +12,9 @@
 //!
 //! Numbers are big endian, so that keys are in their order.
 
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::ops::Bound;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use flowcept_provenance::activity::ActivityNo;
@@ -79,7 +79,7 @@ impl Index {
     /// Opens it, made if it is not there.
     pub fn open(store: &Path) -> Result<Self, StoreError> {
         let folder = store.join(FOLDER);
-        std::fs::create_dir_all(&folder).map_err(|source| StoreError::File {
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|source| StoreError::File {
             action: "make",
             path: folder.clone(),
             source,
