@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::{codegen, tidy};
 
 /// What the tests may not skip here, unless the caller has said so otherwise.
-const REQUIRED: &str = "bindfs,bpf,strace,python,rsync,zstd,cc";
+const REQUIRED: &str = "bindfs,bpf,cc,mkfs.btrfs,python,rsync,strace,zstd";
 
 /// Runs all checks; the last lines on stdout are the test runner's summaries and their sum.
 pub(crate) fn run(root: &Path) -> Result<ExitCode> {
