@@ -29,7 +29,7 @@ pub(crate) fn run(root: &Path, only: &str) -> Result<()> {
     let calls = names(root)?;
     let tests = bench.build(&[])?.context("the sources do not build, or have no tests")?;
     for name in calls.iter().filter(|n| n.contains(only)) {
-        bench.judge(name, &tests, Some(name), &["calls::", ""], &mut survivors)?;
+        bench.judge(name, &tests, Some(name), &mut survivors)?;
     }
     for rule in RULES.iter().filter(|r| r.name.contains(only)) {
         let path = bench.copy.join(rule.file);
@@ -69,6 +69,9 @@ fn sync(root: &Path, copy: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+/// Parts of the integration tests, in the order in which they are tried; the last is all of them.
+const ORDER: [&str; 6] = ["calls::", "files::", "identity::", "run::", "export::", ""];
 
 struct Bench {
     copy: PathBuf,
@@ -115,44 +118,36 @@ impl Bench {
                 tests.push(Tests { program: program.into(), folder: folder.into() });
             }
         }
-        // The quick ones first: the integration tests are those of the package `tests`.
-        tests.sort_by_key(|t| t.folder.ends_with("tests"));
         Ok(Some(tests))
     }
 
     fn rule(&self, rule: &Rule, survivors: &mut Vec<String>) -> Result<()> {
         match self.build(&[])? {
-            Some(tests) => self.judge(rule.name, &tests, None, &[""], survivors),
+            Some(tests) => self.judge(rule.name, &tests, None, survivors),
             None => bail!("{}: what it changes does not build: correct it in rules.rs", rule.name),
         }
     }
 
-    /// Runs tests until some fail, first those that the first filter selects; prints the row.
-    fn judge(
-        &self,
-        name: &str,
-        tests: &[Tests],
-        switch: Option<&str>,
-        filters: &[&str],
-        survivors: &mut Vec<String>,
-    ) -> Result<()> {
+    /// Runs tests until some fail, the quick ones first; prints the row.
+    fn judge(&self, name: &str, tests: &[Tests], switch: Option<&str>, survivors: &mut Vec<String>) -> Result<()> {
         let begun = Instant::now();
-        for filter in filters {
-            for test in tests.iter().filter(|t| switch.is_none() || t.folder.ends_with("tests")) {
-                let mut command = Command::new(&test.program);
-                command.arg(filter).current_dir(&test.folder).env("CARGO_TARGET_DIR", &self.target);
-                command.env("FLOWCEPT_MUTATE", switch.unwrap_or_default()).stdin(Stdio::null());
-                let output = command.output().with_context(|| format!("start {}", test.program.display()))?;
-                let text = String::from_utf8_lossy(&output.stdout).into_owned();
-                let failed: Vec<&str> =
-                    text.lines().filter_map(|l| l.strip_prefix("test ")?.strip_suffix(" ... FAILED")).collect();
-                if let Some(first) = failed.first() {
-                    let more = if failed.len() > 1 { format!(" and {} more", failed.len() - 1) } else { String::new() };
-                    println!("| {name} | {first}{more} |");
-                    return Ok(());
-                }
-                ensure!(output.status.success(), "{name}: the tests ended in an unexpected way: {text}");
+        let units = tests.iter().filter(|t| !t.folder.ends_with("tests") && switch.is_none()).map(|t| ("", t));
+        let whole = tests.iter().filter(|t| t.folder.ends_with("tests"));
+        let parts = ORDER.iter().flat_map(|part| whole.clone().map(|t| (*part, t)));
+        for (filter, test) in units.chain(parts) {
+            let mut command = Command::new(&test.program);
+            command.arg(filter).current_dir(&test.folder).env("CARGO_TARGET_DIR", &self.target);
+            command.env("FLOWCEPT_MUTATE", switch.unwrap_or_default()).stdin(Stdio::null());
+            let output = command.output().with_context(|| format!("start {}", test.program.display()))?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let failed: Vec<&str> =
+                text.lines().filter_map(|l| l.strip_prefix("test ")?.strip_suffix(" ... FAILED")).collect();
+            if let Some(first) = failed.first() {
+                let more = if failed.len() > 1 { format!(" and {} more", failed.len() - 1) } else { String::new() };
+                println!("| {name} | {first}{more} |");
+                return Ok(());
             }
+            ensure!(output.status.success(), "{name}: the tests ended in an unexpected way: {text}");
         }
         println!("| {name} | **nothing**, in {:.0} s |", begun.elapsed().as_secs_f64());
         survivors.push(name.to_string());
