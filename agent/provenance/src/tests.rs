@@ -17,6 +17,7 @@ use crate::relation::Manner;
 use crate::role::Role;
 
 mod promises;
+mod properties;
 
 fn key(process: u32, digest: u64) -> ProcessKey {
     ProcessKey { boot: 1, pid_namespace: 1, tgid: process, start_ticks: u64::from(process), digest }

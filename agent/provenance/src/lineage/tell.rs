@@ -353,7 +353,8 @@ impl Lineage {
         let Work { points, swept, reads, used, generated } = work;
         points.clear();
         for (access, o) in owned.iter().enumerate() {
-            let mut point = |at, what| points.push(Point { at, who: o.who, access, what });
+            let until = o.seen.moved.map_or(o.seen.begun, |m| m.1);
+            let mut point = |at, what| points.push(Point { at, until, who: o.who, access, what });
             if let Some((at, created)) = o.passed {
                 point(at, if created { What::Created } else { What::Truncated });
             } else if (o.seen.created || o.seen.truncated) && !o.gone {
@@ -363,7 +364,9 @@ impl Lineage {
                 (Access::Read | Access::Map, _) => point(o.seen.begun, What::Read),
                 (Access::Write, Some((first, last))) if o.seen.kind == FileKind::Regular => {
                     point(first, What::Wrote);
-                    point(last, What::Wrote);
+                    if last > first {
+                        point(last, What::Wrote);
+                    }
                 }
                 (Access::Write, _) => {}
                 (Access::MapWrite, _) => {
@@ -377,7 +380,7 @@ impl Lineage {
         let base = owned.len();
         for (n, e) in executed.iter().enumerate() {
             let at = self.images.list[e.image].started;
-            points.push(Point { at, who: e.who, access: base + n, what: What::Read });
+            points.push(Point { at, until: at, who: e.who, access: base + n, what: What::Read });
         }
         versions::tell(points, swept);
         let first = told.entities.len();
@@ -399,15 +402,6 @@ impl Lineage {
         }
         reads.clear();
         reads.extend(swept.reads.iter().map(|(a, v)| (*a, *v, None)));
-        // One who goes on reading while others write has read their versions too.
-        for (access, o) in owned.iter().enumerate().filter(|(_, o)| o.seen.access == Access::Read) {
-            let Some((from, to)) = o.seen.moved else { continue };
-            for (v, version) in swept.versions.iter().enumerate() {
-                if version.begun > from && version.begun <= to && version.writer != Some(o.who) {
-                    reads.push((access, v, None));
-                }
-            }
-        }
         reads.extend(swept.revised.iter().map(|(a, v)| (*a, *v, Some(Manner::Revised))));
         for (access, v, manner) in reads.iter().copied() {
             let (who, path, state, role, manner, moved, bytes, uncertain) = match owned.get(access) {
@@ -440,6 +434,10 @@ impl Lineage {
                 }
             };
             let path = path.unwrap_or_else(|| Arc::from(file.to_string()));
+            // One who goes on while versions follow each other has used each only while it was the current one.
+            let (begun, end) = swept.span(v);
+            let first = if moved.0 < begun { BootNs(begun.0 + 1) } else { moved.0 };
+            let moved = (first, moved.1.min(end).max(first));
             let entity = number(v);
             let e = &mut told.entities[entity.0 as usize];
             meet(e, &path, moved.0, state);
@@ -488,7 +486,8 @@ impl Lineage {
             meet(e, &path, version.begun, o.seen.first_state);
             e.state = o.seen.last_state;
             e.nameless |= o.seen.nameless;
-            let last = o.seen.moved.map_or(version.begun, |m| m.1).max(version.begun);
+            let begun = version.begun;
+            let last = o.seen.moved.map_or(begun, |m| m.1).clamp(begun, swept.written_until(*v));
             let possible =
                 o.seen.uncertain || o.seen.access == Access::MapWrite && self.changed_through_mapping(o.seen).is_none();
             match generated.get(&(o.who, entity)).map(|i| &mut told.generated[*i as usize]) {

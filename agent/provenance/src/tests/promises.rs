@@ -20,6 +20,24 @@ fn p01_redirections_of_a_fork_belong_to_its_exec() {
     );
 }
 
+/// 1: also where the fork is a task itself, because it moved bytes before.
+#[test]
+fn p01_redirections_of_a_fork_that_is_a_task() {
+    check(
+        "fork 0 1
+         exec 1 2 /bin/sh
+         fork 2 3
+         write 3 /d/log 5
+         create 3 /d/out 77
+         exec 3 4 /bin/true
+         end 4
+         end 2",
+        "sh
+         sh+ ~/d/log@0 >/d/log@1 |inherited:sh
+         true >/d/out@0",
+    );
+}
+
 /// 1: a creation that wrote no byte passes to the first writer of that open file (dash redirects in the parent).
 #[test]
 fn p01_an_empty_creation_passes_to_the_first_writer() {
@@ -176,6 +194,44 @@ fn p06_a_write_after_a_read_begins_a_version() {
         "a >/d/f@0 >/d/f@1
          b </d/f@0",
     );
+}
+
+/// 6: a version that somebody has read is written no more: what its writer had used later is not in it.
+#[test]
+fn p06_a_version_ends_with_its_first_reader() {
+    let told = told(
+        "fork 0 1
+         exec 1 2 /bin/a
+         fork 2 3
+         exec 3 4 /bin/b
+         @100 write 2 /d/f
+         @200 read 4 /d/f
+         @300 read 2 /d/late
+         @400 until 2 w /d/f 400",
+    );
+    assert_eq!(text(&told), "a ~/d/f@0 </d/late@0 >/d/f@1 >/d/f@2\nb </d/f@1\n");
+    let until = |version: u32| {
+        let of = told.generated.iter().find(|g| told.entity(g.entity).version == version);
+        of.expect("because it was made").last.0
+    };
+    assert_eq!((until(1), until(2)), (199, 400));
+}
+
+/// 6: one who goes on reading while another writes has read that version too, and not before it began.
+#[test]
+fn p06_a_long_reader_reads_later_versions() {
+    let told = told(
+        "fork 0 1
+         exec 1 2 /bin/a
+         fork 2 3
+         exec 3 4 /bin/tail
+         @100 read 4 /d/f
+         @200 write 2 /d/f
+         @300 until 4 r /d/f 300",
+    );
+    assert_eq!(text(&told), "a ~/d/f@0 >/d/f@1\ntail </d/f@0 </d/f@1\n");
+    let first: Vec<u64> = told.used.iter().filter(|u| u.activity.0 == 1).map(|u| u.first.0).take(2).collect();
+    assert_eq!(first, [100, 201]);
 }
 
 /// 7: rename generates nothing; the file keeps its maker and gets the name; what it replaced is gone.
