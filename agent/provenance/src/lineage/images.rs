@@ -55,12 +55,21 @@ impl Images {
         self.by_no.get(&no).map(|i| &mut self.list[*i])
     }
 
+    /// The image that forked this one's process. Nobody is forked by what begins later: such a claim is of no use.
+    pub(super) fn parent(&self, index: usize) -> Option<usize> {
+        self.index(self.list[index].parent?).filter(|parent| *parent < index)
+    }
+
     fn push(&mut self, image: Image) {
         self.by_no.insert(image.no, self.list.len());
         self.list.push(image);
     }
 
     pub(super) fn forked(&mut self, o: &Forked) {
+        // An image begins once. A second begin would lead from an image back to itself.
+        if self.by_no.contains_key(&o.image) {
+            return;
+        }
         if let Some(parent) = o.parent.and_then(|p| self.get_mut(p)) {
             parent.forks = true;
         }
@@ -86,6 +95,9 @@ impl Images {
     }
 
     pub(super) fn execed(&mut self, o: Box<Execed>) {
+        if self.by_no.contains_key(&o.image) {
+            return;
+        }
         let mut parent = None;
         let mut previous = None;
         if let Some(before) = self.get_mut(o.previous) {
@@ -155,12 +167,12 @@ impl Images {
 
     /// The exec'd image that this one is or was forked from, for its program and arguments.
     pub(super) fn program_of(&self, no: ImageNo) -> Option<&Execed> {
-        let mut image = self.get(no)?;
+        let mut index = self.index(no)?;
         loop {
-            if let Some(exec) = &image.exec {
+            if let Some(exec) = &self.list[index].exec {
                 return Some(exec);
             }
-            image = self.get(image.parent?)?;
+            index = self.parent(index)?;
         }
     }
 }

@@ -176,7 +176,7 @@ impl Tasks {
                 process: image.process,
                 name,
                 subtype,
-                parent: image.parent.and_then(|p| self.of_image(images, p)),
+                parent: images.parent(i).and_then(|p| self.number[self.part_of[p]]),
                 previous: before,
                 pid: image.pid,
                 started: if image.exec.is_some() && before.is_none() { started } else { image.started },
@@ -563,11 +563,9 @@ impl Lineage {
 
     /// Fork copies memory: an image that was forked and did not exec knows what its parent had used before.
     fn tell_forks(&self, tasks: &Tasks, told: &mut Provenance) {
-        for image in self.images.list.iter().filter(|i| i.exec.is_none()) {
-            let (Some(index), Some(parent)) = (self.images.index(image.no), image.parent) else { continue };
-            let (Some(who), Some(parent)) = (tasks.number[index], tasks.of_image(&self.images, parent)) else {
-                continue;
-            };
+        for (index, image) in self.images.list.iter().enumerate().filter(|(_, i)| i.exec.is_none()) {
+            let parent = self.images.parent(index).and_then(|p| tasks.number[tasks.part_of[p]]);
+            let (Some(who), Some(parent)) = (tasks.number[index], parent) else { continue };
             let at = (image.started, image.started);
             told.informed.push(Informed {
                 informed: who,

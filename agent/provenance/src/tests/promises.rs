@@ -383,3 +383,12 @@ fn p17_losses_are_gaps() {
     let kinds: Vec<_> = lineage.tell().gaps.iter().map(|g| (g.kind.to_string(), g.count)).collect();
     assert_eq!(kinds, [("lost:kernel ring".to_string(), 4), ("processes".to_string(), 1)]);
 }
+
+/// What no kernel tells, a damaged log may: images that begin twice, and images that forked each other.
+#[test]
+fn contradictions_end() {
+    check("fork 0 1\nexec 1 2 /bin/a\nexec 2 2 /bin/b\nexec 2 1 /bin/c\nread 2 /d/x", "a </d/x@0");
+    check("fork 0 1\nexec 1 2 /bin/a\nfork 3 2\nfork 2 3\nwrite 3 /d/x", "a\n a+ ~/d/x@0 >/d/x@1 |inherited:a");
+    check("fork 2 1\nfork 1 2\nread 2 /d/x", "?+\n?+ </d/x@0 |inherited:?");
+    check("fork 1 1\nread 1 /d/x", "?+ </d/x@0");
+}
