@@ -3,6 +3,7 @@
 mod calls;
 mod export;
 mod files;
+mod fuzz;
 mod identity;
 mod loss;
 mod oracle;
