@@ -16,6 +16,7 @@ use flowcept_provenance::observation::{Counted, Left, Lost, Observation, Settled
 use flowcept_provenance::quantity::{BootNs, UnixNs};
 use flowcept_wire::count;
 use flowcept_wire::header::Kind;
+use rustc_hash::FxHashMap;
 
 use crate::capture::clock;
 use crate::capture::decode::Decoder;
@@ -31,6 +32,8 @@ const POLL: Duration = Duration::from_millis(5);
 /// A batch is committed after this time or this many observations.
 const COMMIT: Duration = Duration::from_millis(150);
 const COMMIT_COUNT: usize = 1000;
+/// How long nothing is heard before those whose end was not seen are looked for.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long the last processes' CPU times are waited for (an RCU grace period).
 const FREED: Duration = Duration::from_millis(60);
 
@@ -77,6 +80,10 @@ pub struct Session {
     committed: Instant,
     /// Processes that ended and whose CPU time is not complete.
     unfreed: i64,
+    /// The pid of each image that has not ended, as far as that was heard.
+    alive: FxHashMap<u64, u32>,
+    /// When something was last heard.
+    heard: Instant,
     log_error: Option<String>,
     /// Gathers beside the log, so that nothing has to be read back.
     lineage: Lineage,
@@ -127,6 +134,8 @@ impl Session {
             workflow,
             committed: Instant::now(),
             unfreed: 0,
+            alive: FxHashMap::default(),
+            heard: Instant::now(),
             log_error: None,
             lineage: Lineage::default(),
         };
@@ -159,7 +168,17 @@ impl Session {
     /// Follows descendants of the ended root until they end, or for that long.
     pub fn follow_stragglers(&mut self, at_most: Option<Duration>) -> Result<()> {
         let begun = Instant::now();
-        self.follow(|session| Ok(session.living()? == 0 || at_most.is_some_and(|d| begun.elapsed() >= d)))
+        self.follow(|session| {
+            let enough = at_most.is_some_and(|d| begun.elapsed() >= d);
+            Ok(enough || session.living()? == 0 || session.nobody_is_left())
+        })
+    }
+
+    /// Where an end was lost, the counters wait for it for ever: it is enough that no known process is there any more and
+    /// that nothing has been heard for a while.
+    fn nobody_is_left(&self) -> bool {
+        let there = |pid: &u32| std::path::Path::new(&format!("/proc/{pid}")).exists();
+        self.heard.elapsed() > SILENCE && !self.alive.values().any(there)
     }
 
     fn living(&self) -> Result<u64> {
@@ -181,13 +200,25 @@ impl Session {
     fn take(&mut self, wait: Duration) -> Result<()> {
         self.ring.poll(wait)?;
         let batch = std::mem::take(&mut self.intake.borrow_mut().decoded);
+        if !batch.is_empty() {
+            self.heard = Instant::now();
+        }
         for observation in batch {
             let ended = match &observation {
+                Observation::Forked(o) => {
+                    self.alive.insert(o.image.0, o.pid.0);
+                    None
+                }
                 Observation::Ended(o) => {
                     self.unfreed += 1;
+                    self.alive.remove(&o.image.0);
                     Some(o.image.0)
                 }
-                Observation::Execed(o) => Some(o.previous.0),
+                Observation::Execed(o) => {
+                    self.alive.remove(&o.previous.0);
+                    self.alive.insert(o.image.0, o.pid.0);
+                    Some(o.previous.0)
+                }
                 Observation::Freed(_) => {
                     self.unfreed -= 1;
                     None
@@ -265,7 +296,8 @@ impl Session {
             let why = "descendants of the root were still running when --detach-after had passed".into();
             self.note(Observation::Left(Left { why, at: BootNs(clock::boot_ns()) }));
         }
-        let living = self.living()?;
+        // Whoever is not there any more does not live, whatever the counters wait for.
+        let living = if self.nobody_is_left() { 0 } else { self.living()? };
         let written = (1..10).map(|k| counter(count::WRITTEN + k)).sum();
         let forked = 1 + counter(count::PROCESSES_FORKED);
         let decoded = self.intake.borrow().decoder.decoded;

@@ -169,3 +169,18 @@ fn a_walk_cut_short_is_a_gap() {
     let told = &captured.told().told;
     assert!(told.gaps.iter().any(|g| g.why.contains("paths longer than the walk")), "{:?}", told.gaps);
 }
+
+/// Where ends are not seen, that is a gap; nobody waits for them for ever.
+#[test]
+fn an_end_that_was_not_seen_is_a_gap() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("because tests may write temporary files");
+    let blind = [("FLOWCEPT_MUTATE", "process_ended")];
+    let captured = Captured::of(&["sh", "-c", "/bin/true; :"], dir.path(), &blind);
+    let told = &captured.told().told;
+    let gaps: Vec<_> = told.gaps.iter().map(|g| (&*g.kind, g.count)).collect();
+    assert_eq!(gaps, [("processes", 2)]);
+    assert_eq!((told.books.forked, told.books.ended, told.books.living), (2, 0, 0));
+}

@@ -121,6 +121,17 @@ impl Bench {
         Ok(Some(tests))
     }
 
+    /// A tracer that is blind to ends follows for ever.
+    fn stop_followers(&self) {
+        let binary = self.target.join("debug/flowcept");
+        for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = process.file_name().to_string_lossy().into_owned();
+            if fs::read_link(process.path().join("exe")).is_ok_and(|exe| exe.starts_with(&binary)) {
+                let _ = Command::new("kill").args(["-KILL", &pid]).stderr(Stdio::null()).status();
+            }
+        }
+    }
+
     fn rule(&self, rule: &Rule, survivors: &mut Vec<String>) -> Result<()> {
         match self.build(&[])? {
             Some(tests) => self.judge(rule.name, &tests, None, survivors),
@@ -139,6 +150,7 @@ impl Bench {
             command.arg(filter).current_dir(&test.folder).env("CARGO_TARGET_DIR", &self.target);
             command.env("FLOWCEPT_MUTATE", switch.unwrap_or_default()).stdin(Stdio::null());
             let output = command.output().with_context(|| format!("start {}", test.program.display()))?;
+            self.stop_followers();
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             let failed: Vec<&str> =
                 text.lines().filter_map(|l| l.strip_prefix("test ")?.strip_suffix(" ... FAILED")).collect();

@@ -50,7 +50,7 @@ pub(super) const RULES: &[Rule] = &[
     rule(
         "3: the parent is who forked it",
         TELL,
-        "parent: image.parent.and_then(|p| self.of_image(images, p)),",
+        "parent: images.parent(i).and_then(|p| self.number[self.part_of[p]]),",
         "parent: image.previous.and_then(|p| self.of_image(images, p)),",
     ),
     rule("4: reading back one's own is no use", VERSIONS, "if version.writer == Some(p.who) {", "if p.at.0 == 1 {"),
