@@ -1,5 +1,7 @@
-//! From the kernel's records to observations. It does not know what follows from them.
+//! From the records of the kernel and of the library to observations. It does not know what follows from them.
 
 pub mod clock;
 pub mod decode;
 pub mod redact;
+pub mod settle;
+pub mod spool;

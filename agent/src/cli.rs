@@ -8,14 +8,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::output::{self, tree};
 use crate::query::{Library, Question};
 use crate::store::Store;
-use crate::{exit_code, formats};
+use crate::{exit_code, formats, intake};
 
 /// Zero-code workflow provenance: what ran, with which inputs and parameters, and what it produced.
 #[derive(Debug, Parser)]
@@ -83,6 +83,9 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Files::Bounded)]
         files: Files,
     },
+    /// Print where the library is that watches a program from inside
+    #[command(after_help = "Example:\n  LD_PRELOAD=$(flowcept preload-path) ./pipeline.sh; flowcept show last")]
+    PreloadPath,
     /// Work on the store itself
     Store {
         #[command(subcommand)]
@@ -217,7 +220,11 @@ fn store(named: Option<PathBuf>) -> Result<Store> {
                 .join("flowcept")
         }
     };
-    Ok(Store::open(folder)?)
+    let store = Store::open(folder)?;
+    for (folder, error) in intake::take_in(&store) {
+        eprintln!("flowcept: {}: {error:#}", folder.display());
+    }
+    Ok(store)
 }
 
 /// Runs a parsed command line.
@@ -244,8 +251,20 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             eprintln!("flowcept: the index holds {count} workflows{place}");
             Ok(ExitCode::SUCCESS)
         }
+        Command::PreloadPath => preload_path(),
         Command::Doctor { json } => doctor::run(json),
     }
+}
+
+/// `libflowcept.so` lies beside this program.
+fn preload_path() -> Result<ExitCode> {
+    let own = std::env::current_exe().context("find this program")?;
+    let library = own.with_file_name("libflowcept.so");
+    if !library.is_file() {
+        bail!("there is no {}: build it with `cargo build -p flowcept-preload`", library.display());
+    }
+    println!("{}", library.display());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn lineage(store: &Store, args: &LineageArgs) -> Result<ExitCode> {

@@ -3,12 +3,13 @@
 //! Modules in reading order; upper ones may use lower ones, never the reverse (`cargo xtask tidy` checks):
 //!
 //! layers:
-//! cli > output > session query > context capture > store formats > exit_code workflow
+//! cli > output > session query intake > context capture > store formats > exit_code workflow
 
 pub mod cli;
 
 pub mod output;
 
+pub mod intake;
 pub mod query;
 pub mod session;
 

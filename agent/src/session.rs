@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use flowcept_probes::host::Facts;
 use flowcept_probes::{Probes, Ring, plan};
+use flowcept_provenance::identity::ImageNo;
 use flowcept_provenance::lineage::{Lineage, Provenance};
-use flowcept_provenance::observation::{Counted, Left, Lost, Observation, Settled};
-use flowcept_provenance::quantity::{BootNs, UnixNs};
+use flowcept_provenance::observation::{Counted, Left, Lost, Observation};
+use flowcept_provenance::quantity::BootNs;
 use flowcept_wire::count;
 use flowcept_wire::header::Kind;
 use rustc_hash::FxHashMap;
 
-use crate::capture::clock;
 use crate::capture::decode::Decoder;
+use crate::capture::{clock, settle};
 use crate::store::Store;
 use crate::store::log::Writer;
 use crate::workflow::Workflow;
@@ -249,19 +250,7 @@ impl Session {
         }
         let mapped = self.intake.borrow_mut().decoder.mapped_by(image);
         for (file, path) in mapped {
-            use std::os::unix::fs::MetadataExt;
-            let metadata = std::fs::metadata(&*path).ok().filter(|m| m.ino() == file.inode);
-            let time = |s: i64, n: i64| UnixNs(s as u64 * 1_000_000_000 + n as u64);
-            let state = metadata.map(|m| flowcept_provenance::observation::FileState {
-                size: flowcept_provenance::quantity::ByteCount(m.size()),
-                mtime: time(m.mtime(), m.mtime_nsec()),
-                ctime: time(m.ctime(), m.ctime_nsec()),
-                links: m.nlink() as u32,
-            });
-            // tmpfs does not change mtime for writes through a mapping (mm/shmem.c has no page_mkwrite).
-            let untold = file.filesystem.kind() == Some("tmpfs");
-            let image = flowcept_provenance::identity::ImageNo(image);
-            self.note(Observation::Settled(Settled { image, file, state, untold }));
+            self.note(settle::look(ImageNo(image), file, &path));
         }
         Ok(())
     }

@@ -524,6 +524,13 @@ struct Unseen {
 #define KIND_SUMMED 7
 #define KIND_NAMED 8
 #define KIND_UNSEEN 9
+#define KIND_BEGAN 16
+#define KIND_USED 17
+#define KIND_MOVED 18
+#define KIND_RENAMED 19
+#define KIND_STARTED 20
+#define KIND_WAITED 21
+#define KIND_EXITED 22
 #define FILE_READ 1
 #define FILE_WRITE 2
 #define FILE_MAP 3

@@ -49,12 +49,19 @@ pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status =
-            Command::new(cargo).current_dir(root()).args(["build", "--quiet", "-p", "flowcept-agent"]).status();
+        let status = Command::new(cargo)
+            .current_dir(root())
+            .args(["build", "--quiet", "-p", "flowcept-agent", "-p", "flowcept-preload"])
+            .status();
         assert!(status.is_ok_and(|s| s.success()), "cargo build -p flowcept-agent failed");
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
         target.join("debug/flowcept")
     })
+}
+
+/// The built library.
+pub fn library() -> PathBuf {
+    binary().with_file_name("libflowcept.so")
 }
 
 /// Runs the binary and waits for it.

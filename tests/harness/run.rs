@@ -6,7 +6,8 @@ use std::process::{Command, Output, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use flowcept_agent::query::{Library, Run};
+use flowcept_agent::query::Library;
+pub use flowcept_agent::query::Run;
 use flowcept_agent::store::Store;
 use flowcept_provenance::activity::{Outcome, Subtype};
 use flowcept_provenance::observation::FileKind;
@@ -14,7 +15,7 @@ use flowcept_provenance::relation::Manner;
 use flowcept_provenance::role::Role;
 use tempfile::TempDir;
 
-use crate::host::binary;
+use crate::host::{binary, library};
 use crate::oracle;
 
 /// A traced run and its store, which goes with it.
@@ -48,11 +49,28 @@ impl Captured {
     /// Waits, as strace does, until descendants that outlived the root have ended too.
     pub fn wait(&self) {
         let store = Store::open(self.store.path().to_path_buf()).expect("because the run made it");
+        let trouble = flowcept_agent::intake::take_in(&store);
+        assert!(trouble.is_empty(), "{trouble:?}");
         let begun = Instant::now();
         while !store.running().expect("because the run made it").is_empty() {
             assert!(begun.elapsed() < Duration::from_secs(30), "the background never ended");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Runs `command` with the library in it and nothing else of ours, into a fresh store.
+    pub fn preloaded(command: &[&str], dir: &Path, environment: &[(&str, &str)]) -> Self {
+        let store = tempfile::tempdir().expect("because tests may write temporary files");
+        let output = Command::new(command[0])
+            .args(&command[1..])
+            .current_dir(dir)
+            .envs(environment.iter().copied())
+            .env("LD_PRELOAD", library())
+            .env("FLOWCEPT_STORE", store.path())
+            .stdin(Stdio::null())
+            .output()
+            .expect("because the command is there");
+        Self { store, output }
     }
 
     /// What was told of the newest run.
@@ -63,6 +81,8 @@ impl Captured {
     /// The store, for questions; where a descendant outlived the command, once that has ended too.
     pub fn library(&self) -> Library {
         let store = Store::open(self.store.path().to_path_buf()).expect("because the run made it");
+        let trouble = flowcept_agent::intake::take_in(&store);
+        assert!(trouble.is_empty(), "{trouble:?}");
         let begun = Instant::now();
         while !store.running().expect("because the run made it").is_empty() && begun.elapsed() < Duration::from_secs(20)
         {

@@ -164,4 +164,11 @@ fn across_runs() {
     assert_eq!(second.ask(&["lineage", &path]).replace(&folder, "$DIR"), expected, "after a rebuild");
     let down = second.ask(&["lineage", &dir.path().join("a").to_string_lossy(), "--down"]).replace(&folder, "$DIR");
     assert_eq!(down, "$DIR/a\n└── cat  [cat a]\n    └── $DIR/y\n        └── cat  [cat y]\n            └── $DIR/out\n");
+    // Somebody whom nobody watches writes to it: what is read then is not what the first run made.
+    let mut file = fs::File::options().append(true).open(dir.path().join("y")).expect("because it is there");
+    std::io::Write::write_all(&mut file, b"more\n").expect("because the folder is ours");
+    let third = Captured::into(second.store, &["sh", "-c", "cat y > out2"], dir.path(), &[]);
+    let path = dir.path().join("out2").to_string_lossy().into_owned();
+    let after = third.ask(&["lineage", &path]).replace(&folder, "$DIR");
+    assert_eq!(after, "$DIR/out2\n└── cat  [cat y]\n    └── $DIR/y\n");
 }

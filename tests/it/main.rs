@@ -7,5 +7,7 @@ mod fuzz;
 mod identity;
 mod loss;
 mod oracle;
+mod preload;
 mod run;
 mod terminal;
+mod workloads;

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use harness::host::{loader, need, root};
-use harness::lua;
+use harness::host::{loader, need};
 use harness::oracle;
 use harness::run::{Captured, seen};
 
+use crate::workloads::{self, Least};
+
 /// Runs the workload twice, in folders of the same content, and compares. At least so many images, uses, generations.
-fn compare(prepare: impl Fn(&Path), command: &[&str], least: (usize, usize, usize)) {
+fn compare(prepare: &dyn Fn(&Path), command: &[&str], least: Least) {
     if !need(&["bpf", "strace"]) {
         return;
     }
@@ -54,7 +55,7 @@ fn compare(prepare: impl Fn(&Path), command: &[&str], least: (usize, usize, usiz
 }
 
 /// Lines that only one side has.
-fn difference(left: &str, right: &str) -> String {
+pub(crate) fn difference(left: &str, right: &str) -> String {
     let mut out = String::new();
     let (mut l, mut r): (Vec<&str>, Vec<&str>) = (left.lines().collect(), right.lines().collect());
     while let (Some(a), Some(b)) = (l.first(), r.first()) {
@@ -78,128 +79,57 @@ fn difference(left: &str, right: &str) -> String {
     out
 }
 
-fn texts(dir: &Path) {
-    for (name, words) in [("a", "one two\n"), ("b", "two three\n"), ("c", "three one\n")] {
-        fs::write(dir.join(name), words.repeat(500)).expect("because the folder is ours");
-    }
-}
-
 #[test]
 fn pipelines_with_tee_and_process_substitution() {
-    let script = "cat a b | tee copy | sort > sorted; comm <(sort a) <(sort c) > common; cat < a > >(tr a-z A-Z > upper); wait; sleep 0.2";
-    compare(texts, &["bash", "-c", script], (11, 36, 4));
+    workloads::pipelines_with_tee_and_process_substitution(&compare);
 }
 
 #[test]
 fn subshells_with_here_documents_and_redirections() {
-    let script = "(cat <<X > here\nsome words\nX\n); { read line; echo \"$line\"; } < a > first; (cat; cat < b) < a > both; : > empty; sort <<< 'z' >> both; (: > inner)";
-    compare(texts, &["bash", "-c", script], (7, 19, 7));
-    compare(
-        texts,
-        &[
-            "sh",
-            "-c",
-            "cat <<X > here\nwords\nX\n{ cat a; cat b; } > both; (cat a; wc -l b) > sub; sort a > s && mv s t",
-        ],
-        (7, 20, 4),
-    );
+    workloads::subshells_with_here_documents_and_redirections(&compare);
 }
 
 #[test]
 fn xargs_in_parallel() {
-    let many = |dir: &Path| {
-        for i in 0..20 {
-            fs::write(dir.join(format!("f{i}")), format!("{i}\n").repeat(9)).expect("because the folder is ours");
-        }
-    };
-    compare(many, &["sh", "-c", "ls f* | xargs -P 4 -n 1 sh -c 'wc -l < $0 > $0.n'"], (21, 100, 20));
+    workloads::xargs_in_parallel(&compare);
 }
 
 #[test]
 fn make_of_lua_in_parallel() {
-    let project = |dir: &Path| lua::project(dir).expect("because cargo fetched the sources to build this test");
-    if need(&["make", "gcc"]) {
-        compare(project, &["make", "-j2"], (105, 2500, 107));
-    }
-}
-
-/// A pool of two workers and as many items: the second worker comes only when the first has its item, and the first is
-/// done only when the second has the other, so that each worker has the same item in every run.
-fn python_pool(method: &str, least: (usize, usize, usize)) {
-    let prepare = |dir: &Path| {
-        texts(dir);
-        let pool = root().join("tests/programs/pool.py");
-        fs::copy(pool, dir.join("pool.py")).expect("because the folder is ours");
-    };
-    if need(&["python"]) {
-        compare(prepare, &["python3", "pool.py", method], least);
-    }
+    workloads::make_of_lua_in_parallel(&compare);
 }
 
 #[test]
 fn python_pool_by_fork() {
-    python_pool("fork", (3, 80, 3));
+    workloads::python_pool_by_fork(&compare);
 }
 
 #[test]
 fn python_pool_by_spawn() {
-    python_pool("spawn", (4, 250, 3));
+    workloads::python_pool_by_spawn(&compare);
 }
 
 #[test]
 fn tar_with_zstd() {
-    if need(&["zstd"]) {
-        compare(
-            texts,
-            &["sh", "-c", "tar --zstd -cf x.tar.zst a b c && mkdir out && tar --zstd -xf x.tar.zst -C out"],
-            (4, 20, 4),
-        );
-    }
+    workloads::tar_with_zstd(&compare);
 }
 
 #[test]
 fn in_place() {
-    compare(texts, &["sh", "-c", "sort -o a a && sed -i s/two/2/ b && sort a b > all"], (3, 12, 3));
+    workloads::in_place(&compare);
 }
 
 #[test]
 fn git() {
-    // Old times: git reads a file again that is as young as its index, or whose ctime a rename has changed.
-    let script = "touch -d 2020-01-01 a b; git init -q . && git add a b && git -c user.name=x -c user.email=x@x commit -q -m one && git mv a d && git -c user.name=x -c user.email=x@x commit -q -m two && git checkout -q HEAD~1";
-    if need(&["git"]) {
-        compare(
-            texts,
-            &[
-                "sh",
-                "-c",
-                &format!(
-                    "export GIT_AUTHOR_DATE='2020-01-01T00:00:00Z' GIT_COMMITTER_DATE='2020-01-01T00:00:00Z' GIT_CONFIG_NOSYSTEM=1 HOME=$PWD GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=core.trustctime GIT_CONFIG_VALUE_0=false; {script}"
-                ),
-            ],
-            (7, 30, 20),
-        );
-    }
+    workloads::git(&compare);
 }
 
 #[test]
 fn copies() {
-    if need(&["rsync"]) {
-        compare(
-            texts,
-            &[
-                "sh",
-                "-c",
-                "cp a b c /dev/null 2>/dev/null; mkdir d && cp a b d/ && cp -r d e && rsync -a d/ f/ && mv e g",
-            ],
-            (7, 20, 6),
-        );
-    }
+    workloads::copies(&compare);
 }
 
 #[test]
 fn the_example() {
-    let script = root().join("tests/programs/wordcount.sh").to_string_lossy().into_owned();
-    if need(&["python"]) {
-        compare(|_| {}, &["sh", &script, "work"], (14, 60, 6));
-    }
+    workloads::the_example(&compare);
 }

@@ -113,7 +113,8 @@ impl Decoder {
         }
     }
 
-    fn observe(&mut self, record: Record<'_>) -> Option<Observation> {
+    /// What one record tells; nothing where it is the library's, which is made into these first (`spool`).
+    pub(super) fn observe(&mut self, record: Record<'_>) -> Option<Observation> {
         Some(match record {
             Record::Forked(r) => Observation::Forked(seen::Forked {
                 image: ImageNo(r.header.image),
@@ -145,6 +146,13 @@ impl Decoder {
                 at: BootNs(r.header.at),
                 mechanism: mechanism(r.mechanism)?,
             }),
+            Record::Began(..)
+            | Record::Used(..)
+            | Record::Moved(..)
+            | Record::Renamed(..)
+            | Record::Started(_)
+            | Record::Waited(_)
+            | Record::Exited(_) => return None,
         })
     }
 

@@ -25,6 +25,20 @@ pub enum Kind {
     Named = 8,
     /// [`crate::gap::Unseen`]
     Unseen = 9,
+    /// [`crate::library::Began`]
+    Began = 16,
+    /// [`crate::library::Used`]
+    Used = 17,
+    /// [`crate::library::Moved`]
+    Moved = 18,
+    /// [`crate::library::Renamed`]
+    Renamed = 19,
+    /// [`crate::library::Started`]
+    Started = 20,
+    /// [`crate::library::Waited`]
+    Waited = 21,
+    /// [`crate::library::Exited`]
+    Exited = 22,
 }
 
 /// Begins every record.

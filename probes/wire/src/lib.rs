@@ -16,4 +16,6 @@ pub mod file;
 pub mod gap;
 pub mod call;
 pub mod count;
+pub mod library;
 pub mod read;
+pub mod segment;

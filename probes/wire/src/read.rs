@@ -3,6 +3,7 @@
 use crate::file::{Named, Summed, Touched};
 use crate::gap::Unseen;
 use crate::header::{Header, Kind, VERSION};
+use crate::library::{Began, Exited, Moved, Renamed, Started, Used, Waited};
 use crate::process::{Ended, ExecFailed, Execed, Forked, Freed};
 
 /// A record, its text divided into parts.
@@ -26,6 +27,20 @@ pub enum Record<'a> {
     Named(Named, [&'a [u8]; 5]),
     /// See [`Unseen`].
     Unseen(Unseen),
+    /// See [`Began`]; parts in the order of its `*_text` fields.
+    Began(Began, [&'a [u8]; 4]),
+    /// See [`Used`]; the name.
+    Used(Used, &'a [u8]),
+    /// See [`Moved`]; the directory.
+    Moved(Moved, &'a [u8]),
+    /// See [`Renamed`]; both names.
+    Renamed(Renamed, [&'a [u8]; 2]),
+    /// See [`Started`].
+    Started(Started),
+    /// See [`Waited`].
+    Waited(Waited),
+    /// See [`Exited`].
+    Exited(Exited),
 }
 
 /// Why bytes are not a record.
@@ -42,7 +57,7 @@ pub enum Refusal {
 }
 
 /// A struct of integers that may be read from any bytes.
-trait Plain: Copy + Default {}
+pub(crate) trait Plain: Copy + Default {}
 impl Plain for Header {}
 impl Plain for Forked {}
 impl Plain for Execed {}
@@ -53,6 +68,19 @@ impl Plain for Touched {}
 impl Plain for Summed {}
 impl Plain for Named {}
 impl Plain for Unseen {}
+impl Plain for Began {}
+impl Plain for Used {}
+impl Plain for Moved {}
+impl Plain for Renamed {}
+impl Plain for Started {}
+impl Plain for Waited {}
+impl Plain for Exited {}
+impl Plain for crate::segment::Begin {}
+
+/// The fixed part at the begin of some bytes; none where they are fewer.
+pub(crate) fn plain<T: Plain>(bytes: &[u8]) -> Option<T> {
+    split(bytes).ok().map(|(value, _)| value)
+}
 
 /// The fixed part and the text behind it.
 fn split<T: Plain>(bytes: &[u8]) -> Result<(T, &[u8]), Refusal> {
@@ -99,6 +127,13 @@ pub fn read(bytes: &[u8]) -> Result<Record<'_>, Refusal> {
     const SUMMED: u16 = Kind::Summed as u16;
     const NAMED: u16 = Kind::Named as u16;
     const UNSEEN: u16 = Kind::Unseen as u16;
+    const BEGAN: u16 = Kind::Began as u16;
+    const USED: u16 = Kind::Used as u16;
+    const MOVED: u16 = Kind::Moved as u16;
+    const RENAMED: u16 = Kind::Renamed as u16;
+    const STARTED: u16 = Kind::Started as u16;
+    const WAITED: u16 = Kind::Waited as u16;
+    const EXITED: u16 = Kind::Exited as u16;
     Ok(match header.kind {
         FORKED => Record::Forked(bare(bytes)?),
         EXECED => {
@@ -133,6 +168,28 @@ pub fn read(bytes: &[u8]) -> Result<Record<'_>, Refusal> {
             Record::Named(r, parts(text, lengths.map(usize::from))?)
         }
         UNSEEN => Record::Unseen(bare(bytes)?),
+        BEGAN => {
+            let (r, text) = split::<Began>(bytes)?;
+            let lengths = [r.executable_text, r.directory_text, r.argument_text, r.environment_text];
+            Record::Began(r, parts(text, lengths.map(usize::from))?)
+        }
+        USED => {
+            let (r, text) = split::<Used>(bytes)?;
+            Record::Used(r, text)
+        }
+        MOVED => {
+            let (r, text) = split::<Moved>(bytes)?;
+            Record::Moved(r, text)
+        }
+        RENAMED => {
+            let (r, text) = split::<Renamed>(bytes)?;
+            let old = usize::try_from(r.old_text).map_err(|_| Refusal::Text)?;
+            let (old, new) = text.split_at_checked(old).ok_or(Refusal::Text)?;
+            Record::Renamed(r, [old, new])
+        }
+        STARTED => Record::Started(bare(bytes)?),
+        WAITED => Record::Waited(bare(bytes)?),
+        EXITED => Record::Exited(bare(bytes)?),
         other => return Err(Refusal::Kind(other)),
     })
 }
@@ -144,7 +201,11 @@ pub fn fuzz(bytes: &[u8]) {
         let text = match record {
             Record::Execed(_, parts) => parts.iter().map(|p| p.len()).sum(),
             Record::Named(_, parts) => parts.iter().map(|p| p.len()).sum(),
-            Record::Touched(_, text) | Record::ExecFailed(_, text) => text.len(),
+            Record::Began(_, parts) => parts.iter().map(|p| p.len()).sum(),
+            Record::Renamed(_, parts) => parts.iter().map(|p| p.len()).sum(),
+            Record::Touched(_, text) | Record::ExecFailed(_, text) | Record::Used(_, text) | Record::Moved(_, text) => {
+                text.len()
+            }
             _ => 0,
         };
         assert!(text < bytes.len(), "because text follows a header");
@@ -193,7 +254,7 @@ mod tests {
     /// The seeds of the fuzz target: every kind at every length, and bytes from a small generator.
     #[test]
     fn fuzz_seeds() {
-        for kind in 0..12 {
+        for kind in 0..24 {
             for length in 0..400 {
                 let mut bytes = record(kind, VERSION, length);
                 fuzz(&bytes);
@@ -212,7 +273,7 @@ mod tests {
                 x ^= x << 17;
                 bytes.extend(x.to_ne_bytes());
             }
-            bytes[0..2].copy_from_slice(&(x as u16 % 12).to_ne_bytes());
+            bytes[0..2].copy_from_slice(&(x as u16 % 24).to_ne_bytes());
             bytes[2..4].copy_from_slice(&VERSION.to_ne_bytes());
             bytes[4..8].copy_from_slice(&(x as u32 % 340).to_ne_bytes());
             fuzz(&bytes);

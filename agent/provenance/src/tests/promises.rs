@@ -117,6 +117,13 @@ fn p02_interpreters_are_called_by_their_script() {
     );
     check(
         "fork 0 1
+         exec 1 2 /usr/bin/python3 -c code x.py
+         read 2 /d/x.py
+         end 2",
+        "python3 </d/x.py@0",
+    );
+    check(
+        "fork 0 1
          exec 1 2 /usr/bin/python3 -m pytest x.py
          read 2 /d/x.py
          end 2",
@@ -168,15 +175,16 @@ fn p06_an_append_revises() {
 /// 6: `sort -o f f` has f as both, in two versions; truncation does not revise.
 #[test]
 fn p06_truncation_begins_anew() {
-    check(
+    let told = told(
         "fork 0 1
          exec 1 2 /bin/sort
          read 2 /d/f
          cut 2 /d/f 3
          write 2 /d/f 3
          end 2",
-        "sort </d/f@0 >/d/f@1",
     );
+    assert_eq!(text(&told), "sort </d/f@0 >/d/f@1\n");
+    assert_eq!(told.entities[1].revision_of, None);
 }
 
 /// 6: the first write after somebody else has read begins a version.

@@ -1,0 +1,304 @@
+//! A workflow's spool, where the library has left the segments of its images → records as the kernel's probes write them →
+//! observations. It does not know what follows from them.
+
+mod images;
+mod volumes;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use flowcept_provenance::identity::ImageNo;
+use flowcept_provenance::observation::{Lost, Observation};
+use flowcept_wire::file::{self, File, MAP_WRITE, State, Summed, Touched};
+use flowcept_wire::header::{Header, Kind, VERSION};
+use flowcept_wire::library::{INHERITED, Renamed, Used};
+use flowcept_wire::process::{Costs, Ended, Execed, Forked};
+use flowcept_wire::read::Record;
+use flowcept_wire::segment::NoSegment;
+
+use crate::capture::decode::Decoder;
+use crate::capture::settle;
+use images::{Begun, Image};
+use volumes::Volumes;
+
+/// What a spool held.
+pub struct Taken {
+    /// In an order in which each image begins before it does something.
+    pub observations: Vec<Observation>,
+    /// The root's arguments, redacted.
+    pub command: Vec<String>,
+    /// The root's working directory.
+    pub directory: String,
+    /// Begin of the first image, ns of CLOCK_BOOTTIME.
+    pub begun: u64,
+    /// Last end that was seen.
+    pub ended: Option<u64>,
+    /// The root's end, as wait(2) has it.
+    pub code: Option<u32>,
+}
+
+/// Whether a process of the spool still runs.
+pub fn is_live(folder: &Path) -> bool {
+    images::read(folder).images.iter().any(Image::is_alive)
+}
+
+/// Reads a spool; none where nothing in it says what ran.
+pub fn read(folder: &Path, boot: u128, host: u32) -> Option<Taken> {
+    let images::Found { mut images, unreadable, lost } = images::read(folder);
+    images.sort_by_key(|i| (i.began.header.at, i.began.pid));
+    let family = images::Family::of(&images);
+    let mut decoder = Decoder::new(boot, host);
+    let mut volumes = Volumes::default();
+    let mut out = Vec::new();
+    let root = images.first()?;
+    let (begun, directory) = (root.began.header.at, root.directory.clone());
+    let mut process_code = None;
+    for (number, image) in images.iter().enumerate() {
+        begin(&mut decoder, &mut volumes, &family, number, image, &mut out);
+    }
+    let mut ended = None;
+    for (number, image) in images.iter().enumerate() {
+        uses(&mut decoder, &mut volumes, &images, &family, number, &mut out);
+        if let Some(end) = family.end(&images, number) {
+            ended = ended.max(Some(end.header.at));
+            if images::same_process(image, root) {
+                process_code = Some(end.code);
+            }
+            out.extend(decoder.observe(Record::Ended(end)));
+        }
+        for (file, path) in decoder.mapped_by(family.number(number)) {
+            out.push(settle::look(ImageNo(family.number(number)), file, &path));
+        }
+    }
+    out.push(Observation::Counted(family.books(&images)));
+    let mut loss = |count: u64, cause: &str| {
+        if count > 0 {
+            out.push(Observation::Lost(Lost { source: "library".into(), cause: cause.into(), count }));
+        }
+    };
+    loss(lost, "records for which a segment had no room, or that were not finished when their process was killed");
+    for (count, why) in unreadable {
+        match why {
+            NoSegment::Foreign => loss(count, "files in the spool that are no segments"),
+            NoSegment::Version(_) => loss(count, "segments that another version of the library has written"),
+        }
+    }
+    loss(family.without(&images), "processes that the library was not in (static, setuid, another C library)");
+    loss(1, "system calls that a program makes itself, not through the C library, cannot be seen from inside");
+    let command = root.arguments();
+    Some(Taken { observations: out, command, directory, begun, ended, code: process_code })
+}
+
+fn header(kind: Kind, image: u64, at: u64) -> Header {
+    Header { kind: kind as u16, version: VERSION, length: 0, image, at }
+}
+
+/// A path as walks have it: leaf first, each component ended by NUL.
+fn walked(path: &str) -> Vec<u8> {
+    path.rsplit('/').filter(|c| !c.is_empty()).flat_map(|c| c.bytes().chain([0])).collect()
+}
+
+fn begin(
+    decoder: &mut Decoder,
+    volumes: &mut Volumes,
+    family: &images::Family,
+    number: usize,
+    image: &Image,
+    out: &mut Vec<Observation>,
+) {
+    let began = &image.began;
+    let fork = |image: u64, parent: u64, digest: u64, at: u64| {
+        Record::Forked(Forked {
+            header: header(Kind::Forked, image, at),
+            parent,
+            start: began.start * 10_000_000,
+            clone_flags: 0,
+            digest,
+            pid: began.pid,
+            namespace_pid: began.pid,
+            pid_namespace: began.pid_namespace,
+            reserved: 0,
+        })
+    };
+    let own = family.number(number);
+    match family.begun[number] {
+        Begun::Forked { parent, at } => out.extend(decoder.observe(fork(own, parent, began.digest, at))),
+        Begun::Root { first } => out.push(decoder.root(
+            first,
+            began.pid,
+            flowcept_provenance::quantity::BootNs(began.header.at.saturating_sub(1)),
+        )),
+        Begun::Unseen { first, parent, at } => out.extend(decoder.observe(fork(first, parent, 0, at))),
+        Begun::Execed { .. } => {}
+    }
+    let previous = match family.begun[number] {
+        Begun::Forked { .. } => return,
+        Begun::Root { first } | Begun::Unseen { first, .. } => first,
+        Begun::Execed { previous } => previous,
+    };
+    let executable = walked(&image.executable);
+    let directory = walked(&image.directory);
+    let arguments = &image.argument_text;
+    let record = Execed {
+        header: header(Kind::Execed, own, began.header.at),
+        previous,
+        start: began.start * 10_000_000,
+        digest: began.digest,
+        executable: began.executable,
+        volume: volumes.of(&began.executable, &image.executable, began.state.mode),
+        state: began.state,
+        pid: began.pid,
+        namespace_pid: began.pid,
+        pid_namespace: began.pid_namespace,
+        mount_namespace: began.mount_namespace,
+        uid: began.uid,
+        euid: began.euid,
+        gid: began.gid,
+        egid: began.egid,
+        argument_bytes: began.argument_bytes,
+        argument_text: u16::try_from(arguments.len()).unwrap_or(u16::MAX),
+        ..Execed::default()
+    };
+    let texts = [&executable[..], &directory, b"\0", b"\0", arguments, &image.environment_text];
+    out.extend(decoder.observe(Record::Execed(record, texts)));
+}
+
+/// What an image did with files and names, in order.
+fn uses(
+    decoder: &mut Decoder,
+    volumes: &mut Volumes,
+    images: &[Image],
+    family: &images::Family,
+    number: usize,
+    out: &mut Vec<Observation>,
+) {
+    let image = &images[number];
+    let own = family.number(number);
+    for act in &image.acts {
+        match act {
+            images::Act::Used(used, path) => {
+                let opened = family.open_file(images, number, used);
+                touch(decoder, volumes, own, used, path, opened, out);
+            }
+            images::Act::Renamed(renamed, old, new) => {
+                out.extend(rename(decoder, volumes, own, renamed, old, new));
+            }
+            images::Act::Unseen(unseen) => {
+                let mut record = *unseen;
+                record.header.image = own;
+                out.extend(decoder.observe(Record::Unseen(record)));
+            }
+        }
+    }
+}
+
+fn touch(
+    decoder: &mut Decoder,
+    volumes: &mut Volumes,
+    image: u64,
+    used: &Used,
+    path: &str,
+    open_file: u64,
+    out: &mut Vec<Observation>,
+) {
+    let (path, nameless) = match path.strip_suffix(" (deleted)") {
+        Some(path) => (path, true),
+        None => (path, false),
+    };
+    // `pipe:[4711]`, `/memfd:name`: what /proc calls things without a name.
+    let named = path.starts_with('/') && !path.starts_with("/memfd:");
+    let path: Arc<str> = if named { volumes.real_path(path, used.file.inode) } else { "".into() };
+    let mut flags = used.flags & !INHERITED;
+    if nameless || !named {
+        flags |= file::NAMELESS;
+    }
+    let record = Touched {
+        header: header(Kind::Touched, image, used.header.at),
+        file: used.file,
+        directory: File::default(),
+        volume: volumes.of(&used.file, &path, used.state.mode),
+        state: used.state,
+        open_file,
+        access: used.access,
+        flags,
+    };
+    out.extend(decoder.observe(Record::Touched(record, &walked(&path))));
+    let last_close = used.closed != 0;
+    if used.access == MAP_WRITE || used.access == file::MAP || used.calls == 0 && !last_close {
+        return;
+    }
+    let record = Summed {
+        header: header(Kind::Summed, image, used.closed.max(used.last).max(used.header.at)),
+        file: used.file,
+        state: State::default(),
+        bytes: used.bytes,
+        calls: used.calls,
+        first: used.header.at,
+        last: used.last.max(used.header.at),
+        open_file,
+        access: used.access,
+        flags: if last_close { file::LAST_CLOSE } else { 0 },
+    };
+    out.extend(decoder.observe(Record::Summed(record)));
+}
+
+fn rename(
+    decoder: &mut Decoder,
+    volumes: &mut Volumes,
+    image: u64,
+    renamed: &Renamed,
+    old: &str,
+    new: &str,
+) -> Option<Observation> {
+    let real = |volumes: &mut Volumes, path: &str| {
+        if path.is_empty() { Vec::new() } else { [volumes.in_real_folder(path).as_bytes(), &[0]].concat() }
+    };
+    let (old_name, new_name) = (real(volumes, old), real(volumes, new));
+    let record = file::Named {
+        header: header(Kind::Named, image, renamed.header.at),
+        returned: renamed.header.at,
+        file: renamed.file,
+        replaced: renamed.replaced,
+        volume: if renamed.file.inode == 0 {
+            file::Volume::default()
+        } else {
+            volumes.of(&renamed.file, old, renamed.state.mode)
+        },
+        state: renamed.state,
+        operation: renamed.operation,
+        ..file::Named::default()
+    };
+    decoder.observe(Record::Named(record, [&[], &[], &old_name, &[], &new_name]))
+}
+
+/// The folders of workflows in a spool.
+pub fn workflows(spool: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(spool).into_iter().flatten().flatten();
+    // Never through a link: only what is a folder itself.
+    let folders = entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path());
+    folders.filter(|p| workflow_id(p).is_some()).collect()
+}
+
+/// `w-` and the workflow's id.
+pub fn workflow_id(folder: &Path) -> Option<uuid::Uuid> {
+    uuid::Uuid::parse_str(folder.file_name()?.to_str()?.strip_prefix("w-")?).ok()
+}
+
+/// Costs as an image's end tells them.
+fn costs(exited: &flowcept_wire::library::Exited) -> Costs {
+    Costs {
+        cpu: exited.user + exited.system,
+        user: exited.user,
+        system: exited.system,
+        storage_read: exited.storage_read,
+        storage_written: exited.storage_written,
+        peak_memory: 0,
+        peak_memory_process: exited.peak_memory,
+    }
+}
+
+/// The end of an image, as the kernel's probes would tell it.
+fn end(image: u64, at: u64, pid: u32, code: u32, costs: Costs) -> Ended {
+    Ended { header: header(Kind::Ended, image, at), costs, pid, code }
+}

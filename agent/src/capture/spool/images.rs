@@ -1,0 +1,295 @@
+//! The segments of a spool as images of processes, and who began whom. It does not know of filesystems.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use flowcept_provenance::observation::Counted;
+use flowcept_wire::file::{File, WRITE};
+use flowcept_wire::gap::Unseen;
+use flowcept_wire::library::{Began, Exited, FORKED, Renamed, Started, Used, Waited};
+use flowcept_wire::process::{Costs, Ended};
+use flowcept_wire::read::Record;
+use flowcept_wire::segment::{self, NoSegment};
+
+use crate::capture::redact;
+
+/// The largest segment that the library makes.
+const LIMIT: u64 = 64 << 20;
+
+/// One segment, read.
+#[derive(Debug)]
+pub(super) struct Image {
+    /// Names the segment.
+    pub(super) id: u64,
+    pub(super) began: Began,
+    pub(super) executable: String,
+    pub(super) directory: String,
+    pub(super) argument_text: Vec<u8>,
+    pub(super) environment_text: Vec<u8>,
+    pub(super) acts: Vec<Act>,
+    started: Vec<Started>,
+    waited: Vec<Waited>,
+    exited: Option<Exited>,
+}
+
+/// Something that an image did; paths are absolute.
+#[derive(Debug)]
+pub(super) enum Act {
+    Used(Used, String),
+    Renamed(Renamed, String, String),
+    Unseen(Unseen),
+}
+
+/// What a folder held.
+pub(super) struct Found {
+    pub(super) images: Vec<Image>,
+    pub(super) unreadable: Vec<(u64, NoSegment)>,
+    /// Records that are not there.
+    pub(super) lost: u64,
+}
+
+/// Reads all segments of a folder. Nothing in it is trusted: links are not followed, what is too large is not read.
+pub(super) fn read(folder: &Path) -> Found {
+    let mut found = Found { images: Vec::new(), unreadable: Vec::new(), lost: 0 };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let mut bytes = Vec::new();
+        // O_NOFOLLOW; O_NONBLOCK, for a FIFO would wait for its writer.
+        let file = fs::OpenOptions::new().read(true).custom_flags(0o400_000 | 0o4000).open(entry.path());
+        let Ok(file) = file else { continue };
+        if !file.metadata().is_ok_and(|m| m.is_file()) || file.take(LIMIT).read_to_end(&mut bytes).is_err() {
+            continue;
+        }
+        match segment::open(&bytes) {
+            Ok((begin, records)) => match Image::of(&begin, records, &mut found.lost) {
+                Some(image) => found.images.push(image),
+                None => found.lost += 1,
+            },
+            Err(why) => found.unreadable.push((1, why)),
+        }
+    }
+    found
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+impl Image {
+    fn of(begin: &segment::Begin, mut records: segment::Records<'_>, lost: &mut u64) -> Option<Self> {
+        let mut image: Option<Self> = None;
+        let mut directory = String::new();
+        *lost += begin.dropped;
+        for record in records.by_ref() {
+            let Ok(record) = record else {
+                *lost += 1;
+                continue;
+            };
+            let absolute = |name: &[u8]| match text(name) {
+                name if name.starts_with('/') || name.is_empty() || name.contains(":[") => name,
+                name => format!("{directory}/{name}"),
+            };
+            match (record, &mut image) {
+                (Record::Began(began, [executable, folder, arguments, environment]), None) => {
+                    directory = text(folder);
+                    image = Some(Self {
+                        id: begin.id,
+                        began,
+                        executable: text(executable),
+                        directory: directory.clone(),
+                        argument_text: arguments.to_vec(),
+                        environment_text: environment.to_vec(),
+                        acts: Vec::new(),
+                        started: Vec::new(),
+                        waited: Vec::new(),
+                        exited: None,
+                    });
+                }
+                (Record::Used(used, name), Some(image)) => image.acts.push(Act::Used(used, absolute(name))),
+                (Record::Renamed(renamed, [old, new]), Some(image)) => {
+                    image.acts.push(Act::Renamed(renamed, absolute(old), absolute(new)));
+                }
+                (Record::Moved(_, folder), Some(_)) => directory = text(folder),
+                (Record::Started(started), Some(image)) => image.started.push(started),
+                (Record::Waited(waited), Some(image)) => image.waited.push(waited),
+                (Record::Exited(exited), Some(image)) => image.exited = Some(exited),
+                (Record::Unseen(unseen), Some(image)) => image.acts.push(Act::Unseen(unseen)),
+                _ => *lost += 1,
+            }
+        }
+        *lost += records.unfinished;
+        image
+    }
+
+    /// Its arguments, redacted.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let words = self.argument_text.split(|b| *b == 0).map(text);
+        let mut words: Vec<String> = words.collect();
+        words.pop();
+        redact::arguments(words).iter().map(ToString::to_string).collect()
+    }
+
+    /// Whether its process is still there: the same pid, started at the same time.
+    pub(super) fn is_alive(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.began.pid)).unwrap_or_default();
+        let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+        let zombie = fields.next() == Some("Z");
+        fields.nth(18).and_then(|f| f.parse().ok()) == Some(self.began.start) && !zombie
+    }
+}
+
+/// Whether two images are of one process.
+pub(super) fn same_process(a: &Image, b: &Image) -> bool {
+    (a.began.pid, a.began.start) == (b.began.pid, b.began.start)
+}
+
+/// How an image began. Numbers are those of images, unique within the spool.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Begun {
+    /// It was forked.
+    Forked { parent: u64, at: u64 },
+    /// It is the first of all; `first` is the process's image before it.
+    Root { first: u64 },
+    /// It was exec'd, and the fork before that said nothing; `first` stands for that.
+    Unseen { first: u64, parent: u64, at: u64 },
+    /// It was exec'd by an image that is there.
+    Execed { previous: u64 },
+}
+
+/// Who began whom, by place among the images.
+pub(super) struct Family {
+    pub(super) begun: Vec<Begun>,
+    parents: Vec<Option<usize>>,
+    previous: Vec<Option<usize>>,
+    last: Vec<bool>,
+}
+
+impl Family {
+    /// Of images in the order in which they began.
+    pub(super) fn of(images: &[Image]) -> Self {
+        let by_id: HashMap<u64, usize> = images.iter().enumerate().map(|(i, image)| (image.id, i)).collect();
+        let mut family = Self { begun: Vec::new(), parents: Vec::new(), previous: Vec::new(), last: Vec::new() };
+        for (i, image) in images.iter().enumerate() {
+            let began = &image.began;
+            let previous = (0..i).rev().find(|p| same_process(&images[*p], image));
+            // Who said that it started this pid, last before it began; else the image then running in its parent process.
+            let told = |(p, parent): (usize, &Image)| {
+                let of_child = parent.started.iter().filter(|s| s.pid == began.pid && s.header.at <= began.header.at);
+                of_child.map(|s| (s.header.at, p)).max()
+            };
+            let told = images[..i].iter().enumerate().filter_map(told).max();
+            let running = || {
+                let same = |p: &usize| images[*p].began.pid == began.parent_pid;
+                (0..i).rev().find(same).map(|p| (began.header.at.saturating_sub(1), p))
+            };
+            let forked = (began.flags & FORKED != 0).then(|| by_id.get(&began.parent).copied()).flatten();
+            let parent = match (forked, previous) {
+                (_, Some(previous)) => family.parents[previous].map(|p| (0, p)),
+                (Some(parent), _) => Some((told.map_or(began.header.at, |t| t.0), parent)),
+                (None, None) => told.or_else(running),
+            };
+            let first = (images.len() + i + 1) as u64;
+            let begun = match (previous, parent) {
+                (Some(previous), _) => Begun::Execed { previous: previous as u64 + 1 },
+                (None, Some((at, parent))) if began.flags & FORKED != 0 => {
+                    Begun::Forked { parent: parent as u64 + 1, at }
+                }
+                (None, Some((at, parent))) => Begun::Unseen { first, parent: parent as u64 + 1, at },
+                (None, None) => Begun::Root { first },
+            };
+            if let Some(previous) = previous {
+                family.last[previous] = false;
+            }
+            family.begun.push(begun);
+            family.parents.push(parent.map(|(_, p)| p));
+            family.previous.push(previous);
+            family.last.push(true);
+        }
+        family
+    }
+
+    /// The number of an image.
+    pub(super) fn number(&self, place: usize) -> u64 {
+        place as u64 + 1
+    }
+
+    /// How the last image of a process ended: as it said itself, or as its parent was told.
+    pub(super) fn end(&self, images: &[Image], place: usize) -> Option<Ended> {
+        let image = &images[place];
+        if !self.last[place] {
+            return None;
+        }
+        let told = images.iter().flat_map(|i| &i.waited);
+        let told = told
+            .filter(|w| w.pid == image.began.pid && w.header.at >= image.began.header.at)
+            .min_by_key(|w| w.header.at);
+        let number = self.number(place);
+        match (&image.exited, told) {
+            // What wait(2) says is also right where a signal came after exit(3) had begun.
+            (Some(exited), told) => {
+                let code = told.map_or(exited.code << 8, |w| w.code);
+                Some(super::end(number, exited.header.at, image.began.pid, code, super::costs(exited)))
+            }
+            (None, Some(told)) => {
+                Some(super::end(number, told.header.at, image.began.pid, told.code, Costs::default()))
+            }
+            (None, None) => None,
+        }
+    }
+
+    /// Names the open file of a use for all images of the spool. A descriptor that was inherited is that of the nearest image
+    /// before it which opened the file for writing and had not closed it.
+    pub(super) fn open_file(&self, images: &[Image], place: usize, used: &Used) -> u64 {
+        if used.open != 0 {
+            return (place as u64 + 1) << 32 | used.open;
+        }
+        if used.access != WRITE {
+            return 0;
+        }
+        let began = images[place].began.header.at;
+        let mut at = self.previous[place].or(self.parents[place]);
+        while let Some(place) = at {
+            let opened = images[place].acts.iter().rev().find_map(|act| match act {
+                Act::Used(u, _) => opens(u, &used.file, began).then_some(u.open),
+                _ => None,
+            });
+            if let Some(open) = opened {
+                return (place as u64 + 1) << 32 | open;
+            }
+            at = self.previous[place].or(self.parents[place]);
+        }
+        0
+    }
+
+    /// Processes that began and ended, and what was read of them.
+    pub(super) fn books(&self, images: &[Image]) -> Counted {
+        let processes = (0..images.len()).filter(|i| self.last[*i]);
+        let ended = processes.clone().filter(|i| self.end(images, *i).is_some()).count() as u64;
+        let forked = processes.count() as u64;
+        let records = images.iter().map(|i| 1 + (i.acts.len() + i.started.len() + i.waited.len()) as u64).sum();
+        Counted { forked, ended, living: 0, written: records, decoded: records }
+    }
+
+    /// Processes that were started or waited for and left no segment.
+    pub(super) fn without(&self, images: &[Image]) -> u64 {
+        let known: std::collections::HashSet<u32> = images.iter().map(|i| i.began.pid).collect();
+        let mut unknown: Vec<u32> = images
+            .iter()
+            .flat_map(|i| i.started.iter().map(|s| s.pid).chain(i.waited.iter().map(|w| w.pid)))
+            .filter(|pid| !known.contains(pid))
+            .collect();
+        unknown.sort_unstable();
+        unknown.dedup();
+        unknown.len() as u64
+    }
+}
+
+fn opens(used: &Used, file: &File, before: u64) -> bool {
+    used.access == WRITE
+        && used.open != 0
+        && used.file == *file
+        && used.header.at <= before
+        && (used.closed == 0 || used.closed >= before)
+}

@@ -1,0 +1,320 @@
+//! The life of the image: its begin (constructor), forks, children, its end. It does not know of files beyond what the
+//! loader has mapped.
+
+use core::ffi::{CStr, c_char, c_int, c_void};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use flowcept_wire::file::{EXECUTABLE, MAP};
+use flowcept_wire::header::Kind;
+use flowcept_wire::library::{Began, Exited, FORKED, Started, Used, Waited};
+
+use crate::environment;
+use crate::identity;
+use crate::raw;
+use crate::segment::{self, Mine, SPOOL, Segment};
+
+const BOOTTIME: c_int = 7;
+const MONOTONIC_COARSE: c_int = 6;
+const MONOTONIC: c_int = 1;
+
+/// CLOCK_BOOTTIME less CLOCK_MONOTONIC: only the latter has a coarse clock. They part when the host sleeps.
+static OFFSET: AtomicU64 = AtomicU64::new(0);
+
+/// Nanoseconds of CLOCK_BOOTTIME.
+pub(crate) fn boot_clock() -> u64 {
+    raw::clock(BOOTTIME)
+}
+
+/// The same at a clock that ticks a few hundred times a second and costs next to nothing.
+pub(crate) fn boot_clock_coarse() -> u64 {
+    raw::clock(MONOTONIC_COARSE) + OFFSET.load(Ordering::Relaxed)
+}
+
+/// The segment of this process; a forked child gets its own when it first has something to say.
+pub(crate) fn segment() -> Option<Segment> {
+    match segment::mine() {
+        Mine::Yes => segment::current(),
+        Mine::None => None,
+        Mine::Forked => {
+            let parent = segment::make()?;
+            let segment = segment::current()?;
+            began(&segment, FORKED, parent, core::ptr::null(), core::ptr::null());
+            Some(segment)
+        }
+    }
+}
+
+/// The segment of this process, if it has one already.
+pub(crate) fn own_segment() -> Option<Segment> {
+    if segment::mine() == Mine::Yes { segment::current() } else { None }
+}
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static START: extern "C" fn(c_int, *const *const c_char, *const *const c_char) = start;
+
+extern "C" fn start(_count: c_int, arguments: *const *const c_char, environment: *const *const c_char) {
+    unsafe extern "C" {
+        fn getauxval(kind: usize) -> usize;
+        fn on_exit(function: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int;
+    }
+    const AT_SECURE: usize = 23;
+    // SAFETY: getauxval(3) takes any number.
+    if unsafe { getauxval(AT_SECURE) } != 0 {
+        return;
+    }
+    OFFSET.store(boot_clock().saturating_sub(raw::clock(MONOTONIC)), Ordering::Relaxed);
+    if !find_spool(environment) || segment::make().is_none() {
+        return;
+    }
+    let Some(segment) = segment::current() else { return };
+    began(&segment, 0, 0, arguments, environment);
+    loaded(&segment);
+    // SAFETY: on_exit(3) keeps the function, which stays mapped.
+    unsafe { on_exit(at_exit, core::ptr::null_mut()) };
+}
+
+/// The folder for segments: that of the workflow that FLOWCEPT_SPOOL names; else a new workflow in it, or in the user's
+/// runtime or state folder, which all that this program starts belongs to.
+fn find_spool(environment: *const *const c_char) -> bool {
+    let mut path = [0_u8; SPOOL + 1];
+    let mut length = 0;
+    let mut put = |bytes: &[u8]| {
+        let fits = length + bytes.len() <= SPOOL;
+        if fits {
+            path[length..length + bytes.len()].copy_from_slice(bytes);
+            length += bytes.len();
+        }
+        fits
+    };
+    let variable = |name: &[u8]| environment::value(environment, name).filter(|v| v.first() == Some(&b'/'));
+    if let Some(spool) = variable(b"FLOWCEPT_SPOOL") {
+        if spool.rsplit(|b| *b == b'/').next().is_some_and(|last| last.len() == 38 && last.starts_with(b"w-")) {
+            segment::set_folder(spool);
+            return spool.len() <= SPOOL;
+        }
+        if !put(spool) {
+            return false;
+        }
+    } else {
+        // The store's place, as agent/src/cli.rs finds it.
+        let good = match (variable(b"FLOWCEPT_STORE"), variable(b"XDG_STATE_HOME"), variable(b"HOME")) {
+            (Some(store), _, _) => put(store) && put(b"/spool"),
+            (None, Some(state), _) => put(state) && put(b"/flowcept/spool"),
+            (None, None, Some(home)) => put(home) && put(b"/.local/state/flowcept/spool"),
+            (None, None, None) => false,
+        };
+        if !good {
+            return false;
+        }
+    }
+    let folder_name = workflow_folder();
+    if !put(&folder_name) {
+        return false;
+    }
+    // All that is missing of it.
+    for i in 1..=length {
+        if i == length || path[i] == b'/' {
+            let byte = core::mem::replace(&mut path[i], 0);
+            if let Ok(folder) = CStr::from_bytes_until_nul(&path) {
+                raw::make_directory(folder);
+            }
+            path[i] = byte;
+        }
+    }
+    segment::set_folder(&path[..length]);
+    environment::set_spool(&path[..length])
+}
+
+/// `/w-` and a version 4 UUID.
+fn workflow_folder() -> [u8; 39] {
+    let (high, low) = (raw::random() & !0xf000 | 0x4000, raw::random() >> 2 | 1 << 63);
+    let mut name = *b"/w-00000000-0000-0000-0000-000000000000";
+    for (digit, byte) in name[3..].iter_mut().filter(|b| **b == b'0').enumerate() {
+        let word = if digit < 16 { high } else { low };
+        *byte = b"0123456789abcdef"[(word >> (60 - 4 * (digit % 16))) as usize & 15];
+    }
+    name
+}
+
+fn began(
+    segment: &Segment,
+    flags: u32,
+    parent: u64,
+    arguments: *const *const c_char,
+    environment: *const *const c_char,
+) {
+    unsafe extern "C" {
+        fn getauxval(kind: usize) -> usize;
+    }
+    const AT_RANDOM: usize = 25;
+    // SAFETY: the kernel has put 16 bytes there for each image (getauxval(3)).
+    let random = unsafe { (getauxval(AT_RANDOM) as *const u64).read_unaligned() };
+    let mut executable = [0; 1024];
+    let executable_length = raw::read_link(c"/proc/self/exe", &mut executable);
+    let mut directory = [0; 1024];
+    let directory_length = raw::working_directory(&mut directory);
+    let met = identity::of_path(c"/proc/self/exe".as_ptr().cast());
+    let (mut texts, mut length) = ([0_u8; 12 << 10], 0);
+    let mut put = |limit: usize, bytes: &[u8]| {
+        if length + bytes.len() < limit {
+            texts[length..length + bytes.len()].copy_from_slice(bytes);
+            texts[length + bytes.len()] = 0;
+            length += bytes.len() + 1;
+        }
+        length
+    };
+    let mut argument_bytes = 0;
+    let mut argument_length = 0;
+    for argument in environment::strings(arguments) {
+        argument_bytes += argument.len() as u32 + 1;
+        argument_length = put(8 << 10, argument);
+    }
+    let mut end = argument_length;
+    for text in environment::strings(environment).filter(|t| environment::admits(t)) {
+        end = put(12 << 10, text);
+    }
+    let [uid, euid, gid, egid] = raw::ids();
+    let namespace = |path: &CStr| raw::stat_path(path.as_ptr().cast()).map_or(0, |s| s.inode as u32);
+    let record = Began {
+        start: start_ticks(),
+        digest: identity::digest(random),
+        parent,
+        executable: met.map(|m| m.file).unwrap_or_default(),
+        state: met.map(|m| m.state).unwrap_or_default(),
+        pid: raw::pid(),
+        parent_pid: raw::parent_pid(),
+        pid_namespace: namespace(c"/proc/self/ns/pid"),
+        mount_namespace: namespace(c"/proc/self/ns/mnt"),
+        uid,
+        euid,
+        gid,
+        egid,
+        flags,
+        argument_bytes,
+        executable_text: executable_length as u16,
+        directory_text: directory_length as u16,
+        argument_text: argument_length as u16,
+        environment_text: (end - argument_length) as u16,
+        ..Began::default()
+    };
+    let parts = [&executable[..executable_length], &directory[..directory_length], &texts[..end]];
+    segment.write(Kind::Began, boot_clock(), record, &parts);
+}
+
+/// Field 22 of `/proc/self/stat` (proc_pid_stat(5)), behind the name in parentheses.
+fn start_ticks() -> u64 {
+    let mut text = [0; 512];
+    let Some(fd) = raw::open(c"/proc/self/stat", 0o2_000_000) else { return 0 };
+    let length = raw::read(fd, &mut text);
+    raw::close(fd);
+    let after = text[..length].iter().rposition(|b| *b == b')').map_or(&[][..], |at| &text[at + 2..length]);
+    let field = after.split(|b| *b == b' ').nth(19).unwrap_or_default();
+    field.iter().fold(0, |n, d| n * 10 + u64::from(d.wrapping_sub(b'0') % 10))
+}
+
+/// `struct dl_phdr_info` of link.h, as far as it is looked at.
+#[repr(C)]
+struct Loaded {
+    address: usize,
+    name: *const c_char,
+}
+
+/// Where the objects lie that were told; what does not fit is told again.
+static TOLD: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
+
+/// Objects were loaded by dlopen(3).
+pub(crate) fn more_loaded() {
+    if let Some(segment) = segment() {
+        loaded(&segment);
+    }
+}
+
+/// What the loader has mapped, which nobody can see it do.
+fn loaded(segment: &Segment) {
+    unsafe extern "C" {
+        fn dl_iterate_phdr(each: extern "C" fn(*const Loaded, usize, *mut c_void) -> c_int, data: *mut c_void)
+        -> c_int;
+    }
+    extern "C" fn each(object: *const Loaded, _size: usize, segment: *mut c_void) -> c_int {
+        // SAFETY: dl_iterate_phdr(3) gives an object and what it was called with.
+        let (address, name, segment) = unsafe { ((*object).address, (*object).name, &*segment.cast::<Segment>()) };
+        let path = crate::descriptors::bytes(name);
+        let known = TOLD.iter().find(|t| matches!(t.load(Ordering::Relaxed), t if t == 0 || t == address as u64));
+        if known.is_some_and(|t| t.load(Ordering::Relaxed) != 0) {
+            return 0;
+        }
+        if let Some(free) = known {
+            free.store(address as u64, Ordering::Relaxed);
+        }
+        if path.first() == Some(&b'/')
+            && !path.ends_with(b"/libflowcept.so")
+            && let Some(met) = identity::of_path(name.cast())
+        {
+            let record = Used { file: met.file, state: met.state, access: MAP, flags: EXECUTABLE, ..Used::default() };
+            segment.write(Kind::Used, boot_clock(), record, &[path]);
+        }
+        0
+    }
+    let mut segment = *segment;
+    // SAFETY: dl_iterate_phdr(3) calls `each` before it returns.
+    unsafe { dl_iterate_phdr(each, (&raw mut segment).cast()) };
+}
+
+/// A child is about to be started, at this time. A fork that forks is a task itself: it has its segment before its child has.
+pub(crate) fn starting() -> u64 {
+    segment();
+    boot_clock()
+}
+
+/// A child was started: fork(2), posix_spawn(3) and the like returned its pid.
+pub(crate) fn started(pid: c_int, at: u64) {
+    if pid > 0
+        && let Some(segment) = segment()
+    {
+        segment.write(Kind::Started, at, Started { pid: pid as u32, ..Started::default() }, &[]);
+    }
+}
+
+/// wait(2) has told of a child.
+pub(crate) fn waited(pid: c_int, code: c_int) {
+    let ended = code & 0x7f != 0x7f && code != 0xffff;
+    if pid > 0
+        && ended
+        && let Some(segment) = segment()
+    {
+        segment.write(
+            Kind::Waited,
+            boot_clock(),
+            Waited { pid: pid as u32, code: code as u32, ..Waited::default() },
+            &[],
+        );
+    }
+}
+
+/// The process is about to end by itself with this status. Told once.
+pub(crate) fn exiting(status: c_int) {
+    static GENERATION: AtomicU32 = AtomicU32::new(0);
+    // A forked child that has said nothing so far has an end to tell all the same.
+    let Some(segment) = segment() else { return };
+    if GENERATION.swap(segment.generation, Ordering::Relaxed) == segment.generation {
+        return;
+    }
+    let usage = raw::usage();
+    let time = |i: usize| usage[i] * 1_000_000_000 + usage[i + 1] * 1000;
+    let record = Exited {
+        user: time(0),
+        system: time(2),
+        peak_memory: usage[4] * 1024,
+        storage_read: usage[9] * 512,
+        storage_written: usage[10] * 512,
+        code: (status & 0xff) as u32,
+        ..Exited::default()
+    };
+    segment.write(Kind::Exited, boot_clock(), record, &[]);
+}
+
+extern "C" fn at_exit(status: c_int, _: *mut c_void) {
+    crate::hooks::stream::flushing(core::ptr::null_mut());
+    exiting(status);
+}

@@ -1,0 +1,236 @@
+//! The mapped segment of this process's image: how it is made, how records get their room in it. It does not know what they
+//! say.
+//!
+//! One mapping, far larger than the file at first; the file grows in steps, each of which is allocated before it is used, so
+//! that a full disk is a record less and no SIGBUS. Reserve, fill, commit: see [`flowcept_wire::segment`].
+
+use core::cell::UnsafeCell;
+use core::ffi::CStr;
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use flowcept_wire::header::{Header, Kind, VERSION};
+use flowcept_wire::segment::{Begin, MAGIC, STEP};
+
+use crate::raw;
+
+/// Address space of the mapping: the most that a segment can hold.
+const LIMIT: u64 = 64 << 20;
+/// Bytes that a segment has at first.
+const FIRST: u64 = 32 << 10;
+/// Longest path of a spool.
+pub(crate) const SPOOL: usize = 512;
+
+const SHARED: usize = 1;
+const PRIVATE_ANONYMOUS: usize = 0x22;
+/// O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_CLOEXEC.
+const MAKE: usize = 0o2 | 0o100 | 0o200 | 0o400_000 | 0o2_000_000;
+/// O_RDWR, O_NOFOLLOW, O_CLOEXEC.
+const AGAIN: usize = 0o2 | 0o400_000 | 0o2_000_000;
+/// madvise(2): a child that fork(2) makes finds zeros here.
+const WIPE_ON_FORK: usize = 18;
+
+/// A path in memory of our own, ended by NUL.
+struct Path(UnsafeCell<[u8; SPOOL + 64]>);
+// SAFETY: written before threads can be (constructor) or in a child with one thread (after fork), else only read.
+unsafe impl Sync for Path {}
+
+static BASE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
+static SIZE: AtomicU64 = AtomicU64::new(0);
+static GROWS: AtomicBool = AtomicBool::new(false);
+static ID: AtomicU64 = AtomicU64::new(0);
+/// Raised with every segment: what was noted of descriptors belongs to the segment of that generation.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+/// One word that a forked child finds zero.
+static OWNED: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+static FOLDER: Path = Path(UnsafeCell::new([0; SPOOL + 64]));
+static FILE: Path = Path(UnsafeCell::new([0; SPOOL + 64]));
+
+/// The segment of this process.
+#[derive(Clone, Copy)]
+pub(crate) struct Segment {
+    base: *mut u8,
+    /// Which one, counted in this process and those that it was forked from.
+    pub(crate) generation: u32,
+}
+
+/// Whether this process has a segment, and whether it is its own: a forked child has its parent's mapped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mine {
+    /// Nothing is written: there is no spool, or no room for it.
+    None,
+    /// It is.
+    Yes,
+    /// It is that of the process which forked this one.
+    Forked,
+}
+
+/// Notes the folder in which segments are made.
+pub(crate) fn set_folder(path: &[u8]) {
+    let length = path.len().min(SPOOL);
+    // SAFETY: see `Path`.
+    unsafe {
+        let folder = &mut *FOLDER.0.get();
+        folder[..length].copy_from_slice(&path[..length]);
+        folder[length] = 0;
+    }
+}
+
+pub(crate) fn mine() -> Mine {
+    if BASE.load(Ordering::Relaxed).is_null() {
+        return Mine::None;
+    }
+    let owned = OWNED.load(Ordering::Relaxed);
+    // SAFETY: set before BASE was, and never unmapped.
+    if unsafe { (*owned).load(Ordering::Relaxed) } == 1 { Mine::Yes } else { Mine::Forked }
+}
+
+/// The segment, where it is this process's own.
+pub(crate) fn current() -> Option<Segment> {
+    let base = BASE.load(Ordering::Acquire);
+    (!base.is_null()).then(|| Segment { base, generation: GENERATION.load(Ordering::Relaxed) })
+}
+
+/// Makes a segment for this process. The id of the one that it had mapped before: its parent's, after a fork.
+pub(crate) fn make() -> Option<u64> {
+    let before = ID.load(Ordering::Relaxed);
+    // Whatever happens, it is not written to the parent's any more.
+    BASE.store(ptr::null_mut(), Ordering::Release);
+    if OWNED.load(Ordering::Relaxed).is_null() {
+        let page = raw::map(4096, PRIVATE_ANONYMOUS, -1)?;
+        if !raw::advise(page, 4096, WIPE_ON_FORK) {
+            return None;
+        }
+        OWNED.store(page.cast(), Ordering::Relaxed);
+    }
+    let id = raw::random();
+    let pid = raw::pid();
+    // SAFETY: see `Path`.
+    let path = unsafe { name(&*FOLDER.0.get(), &mut *FILE.0.get(), pid, id) };
+    let fd = raw::open(path, MAKE)?;
+    let base = if raw::allocate(fd, FIRST as usize) { raw::map(LIMIT as usize, SHARED, fd) } else { None };
+    raw::close(fd);
+    let base = base?;
+    let begin = Begin {
+        magic: MAGIC,
+        version: u64::from(VERSION),
+        head: size_of::<Begin>() as u64,
+        dropped: 0,
+        id,
+        pid: u64::from(pid),
+        reserved: [0; 2],
+    };
+    // SAFETY: the mapping begins with FIRST bytes of file, and nobody else has it yet.
+    unsafe { ptr::write(base.cast::<Begin>(), begin) };
+    SIZE.store(FIRST, Ordering::Relaxed);
+    GROWS.store(false, Ordering::Relaxed);
+    ID.store(id, Ordering::Relaxed);
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: the page was mapped above or by a process that this one was forked from.
+    unsafe { (*OWNED.load(Ordering::Relaxed)).store(1, Ordering::Relaxed) };
+    BASE.store(base, Ordering::Release);
+    Some(before)
+}
+
+/// `FOLDER/PID-ID.seg`
+fn name<'a>(folder: &[u8], into: &'a mut [u8], pid: u32, id: u64) -> &'a CStr {
+    let mut length = folder.iter().position(|b| *b == 0).unwrap_or(0);
+    into[..length].copy_from_slice(&folder[..length]);
+    let mut put = |byte: u8| {
+        into[length] = byte;
+        length += 1;
+    };
+    put(b'/');
+    let mut digits = [0; 10];
+    let (mut rest, mut count) = (pid, 0);
+    while rest > 0 || count == 0 {
+        digits[count] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        count += 1;
+    }
+    digits[..count].iter().rev().for_each(|d| put(*d));
+    put(b'-');
+    (0..16).rev().for_each(|i| put(b"0123456789abcdef"[(id >> (4 * i)) as usize & 15]));
+    b".seg\0".iter().for_each(|b| put(*b));
+    CStr::from_bytes_until_nul(into).unwrap_or(c"")
+}
+
+/// Room in a segment for a record that grows no more.
+pub(crate) struct Room {
+    at: *mut u8,
+    /// Bytes from the begin of the segment, in steps.
+    pub(crate) step: u32,
+}
+
+impl Segment {
+    fn begin(&self) -> &Begin {
+        // SAFETY: the mapping begins with it and stays.
+        unsafe { &*self.base.cast::<Begin>() }
+    }
+
+    fn counter(&self, field: *const u64) -> &AtomicU64 {
+        // SAFETY: `field` is one of the aligned words of the mapped `Begin`, which all writers change by atomics only.
+        unsafe { AtomicU64::from_ptr(field.cast_mut()) }
+    }
+
+    /// Takes room; none where the segment is full, which is counted.
+    fn reserve(&self, length: usize) -> Option<Room> {
+        let bytes = length.div_ceil(STEP) * STEP;
+        let at = self.counter(&raw const self.begin().head).fetch_add(bytes as u64, Ordering::Relaxed);
+        let end = at + bytes as u64;
+        if end > SIZE.load(Ordering::Acquire) && !grow(end) {
+            self.counter(&raw const self.begin().dropped).fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        // SAFETY: `at + bytes` lies within the allocated part of the mapping.
+        Some(Room { at: unsafe { self.base.add(at as usize) }, step: (at / STEP as u64) as u32 })
+    }
+
+    /// Writes a record and its text; where it lies, in steps.
+    pub(crate) fn write<T: Copy>(&self, kind: Kind, at: u64, mut record: T, text: &[&[u8]]) -> Option<u32> {
+        let fixed = size_of::<T>();
+        let length = fixed + text.iter().map(|t| t.len()).sum::<usize>();
+        let room = self.reserve(length)?;
+        let header = Header { kind: kind as u16, version: 0, length: length as u32, image: 0, at };
+        // SAFETY: all records begin with their header; `record` is a local. The room is ours alone and holds `length` bytes.
+        unsafe {
+            ptr::write((&raw mut record).cast::<Header>(), header);
+            AtomicU32::from_ptr(room.at.add(4).cast()).store(length as u32, Ordering::Release);
+            ptr::copy_nonoverlapping((&raw const record).cast::<u8>(), room.at, fixed);
+            let mut to = room.at.add(fixed);
+            for part in text {
+                ptr::copy_nonoverlapping(part.as_ptr(), to, part.len());
+                to = to.add(part.len());
+            }
+            core::sync::atomic::AtomicU16::from_ptr(room.at.add(2).cast()).store(VERSION, Ordering::Release);
+        }
+        Some(room.step)
+    }
+
+    /// The record at a place that [`Segment::write`] has returned.
+    pub(crate) fn record<T>(&self, step: u32) -> *mut T {
+        // SAFETY: the place lies within the mapping.
+        unsafe { self.base.add(step as usize * STEP).cast() }
+    }
+}
+
+/// Makes the file larger, so that `end` lies in it. The file is opened again for that: no descriptor is kept.
+fn grow(end: u64) -> bool {
+    if end > LIMIT || GROWS.swap(true, Ordering::Acquire) {
+        // Full; or a thread, or the code that a signal handler interrupts, is growing it: a record less, nobody waits.
+        return end <= SIZE.load(Ordering::Acquire);
+    }
+    let size = SIZE.load(Ordering::Relaxed);
+    let wanted = (size * 2).max(end.next_multiple_of(FIRST)).min(LIMIT);
+    // SAFETY: see `Path`.
+    let path = unsafe { CStr::from_bytes_until_nul(&*FILE.0.get()).unwrap_or(c"") };
+    let fd = if size < end { raw::open(path, AGAIN) } else { None };
+    if let Some(fd) = fd {
+        if raw::allocate(fd, wanted as usize) {
+            SIZE.store(wanted, Ordering::Release);
+        }
+        raw::close(fd);
+    }
+    GROWS.store(false, Ordering::Release);
+    end <= SIZE.load(Ordering::Acquire)
+}
