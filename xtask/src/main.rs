@@ -3,6 +3,7 @@
 mod ci;
 mod codegen;
 mod mutate;
+mod soak;
 mod tidy;
 
 use std::path::Path;
@@ -30,6 +31,7 @@ fn task() -> Result<ExitCode> {
         ["bench", rest @ ..] => bench(root, rest)?,
         ["mutate"] => mutate::run(root, "")?,
         ["mutate", only] => mutate::run(root, only)?,
+        ["soak", rest @ ..] => soak::run(root, rest)?,
         _ => bail!(
             "usage: cargo xtask ci | codegen [--check] | tidy | bench [--rounds N] [--small] | mutate [PART-OF-A-NAME]"
         ),
