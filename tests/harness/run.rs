@@ -80,14 +80,8 @@ impl Captured {
 
     /// The store, for questions; where a descendant outlived the command, once that has ended too.
     pub fn library(&self) -> Library {
+        self.wait();
         let store = Store::open(self.store.path().to_path_buf()).expect("because the run made it");
-        let trouble = flowcept_agent::intake::take_in(&store);
-        assert!(trouble.is_empty(), "{trouble:?}");
-        let begun = Instant::now();
-        while !store.running().expect("because the run made it").is_empty() && begun.elapsed() < Duration::from_secs(20)
-        {
-            std::thread::sleep(Duration::from_millis(20));
-        }
         Library::open(&store).expect("because the run made it")
     }
 

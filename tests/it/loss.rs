@@ -152,7 +152,15 @@ fn a_full_disk() {
         .current_dir(dir.path())
         .output()
         .expect("because the binary was just built");
+    // And with no room at all there is no index: an error, and not the end by a signal.
+    let _ = fs::remove_dir_all(store.join("index-2"));
+    let filled = fs::write(store.join("filler"), vec![0; 1 << 20]);
+    let asked = Command::new(binary()).arg("--store").arg(&store).arg("workflows").output();
     let _ = Command::new("umount").arg(&store).status();
+    assert!(filled.is_err_and(|e| e.kind() == std::io::ErrorKind::StorageFull));
+    let asked = asked.expect("because the binary was just built");
+    assert!(asked.status.code().is_some_and(|c| c != 0), "{asked:?}");
+    assert!(String::from_utf8_lossy(&asked.stderr).contains("No space left on device"), "{asked:?}");
     assert_eq!((output.status.code(), &*output.stdout), (Some(0), &b"2999\n"[..]));
     assert!(String::from_utf8_lossy(&output.stderr).contains("No space left on device"), "{:?}", output);
 }

@@ -352,3 +352,34 @@ fn the_doctor_tries() {
     let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("because it is JSON");
     assert_eq!((&found["works"], &found["btf"]), (&true.into(), &true.into()));
 }
+
+/// The tracer knows what it has told: a second mark would say that the log was read back and entered as one that waits.
+#[test]
+fn a_run_is_entered_once() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let dir = empty();
+    let captured = Captured::of(&["true"], dir.path(), &[]);
+    let log = fs::read_dir(captured.store.path().join("logs")).expect("because the run made it").next();
+    let log = log.expect("because there was a run").expect("because nobody removes it").path();
+    let bytes = fs::read(log).expect("because it is ours");
+    // Length, checksum, kind and number.
+    let mut marks = bytes.rchunks_exact(17);
+    let last = marks.next().expect("because a log is longer");
+    assert_eq!((last[0], last[8]), (9, 4), "the log ends with no mark");
+    assert_ne!(marks.next(), Some(last), "the log is marked twice");
+}
+
+/// An argument of several lines, or with a terminal's control characters, is one line of harmless text.
+#[test]
+fn a_command_is_one_line() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let dir = empty();
+    let captured = Captured::of(&["sh", "-c", "true\n: \u{1b}[31m"], dir.path(), &[]);
+    assert_eq!(captured.ask(&["workflows"]).lines().count(), 1);
+    let shown = captured.ask(&["show", "last"]);
+    assert!(shown.contains("sh -c true\\n: \\u{1b}[31m") && !shown.contains('\u{1b}'), "{shown}");
+}

@@ -33,7 +33,8 @@ fn task() -> Result<ExitCode> {
         ["mutate", only] => mutate::run(root, only)?,
         ["soak", rest @ ..] => soak::run(root, rest)?,
         _ => bail!(
-            "usage: cargo xtask ci | codegen [--check] | tidy | bench [--rounds N] [--small] | mutate [PART-OF-A-NAME]"
+            "usage: cargo xtask ci | codegen [--check] | tidy | bench [--rounds N] [--small] | mutate [PART-OF-A-NAME] | soak \
+             [--minutes N]"
         ),
     }
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,6 @@
 //! Tasks: a program image from exec to exit, or a fork that did something itself.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::identity::{ImageNo, ProcessKey};
@@ -130,11 +131,23 @@ impl Activity {
     pub fn command_line(&self) -> String {
         let mut words = self.arguments.iter().map(|a| &**a);
         let program = words.next().map_or("", |p| p.rsplit('/').next().unwrap_or(p));
-        let mut line = program.to_string();
+        let mut line = one_line(program).into_owned();
         for word in words {
             line.push(' ');
-            line.push_str(word);
+            line.push_str(&one_line(word));
         }
         if self.subtype == Subtype::Fork { format!("{line} (fork)") } else { line }
     }
+}
+
+/// A word without control characters: they are written as Rust writes them in a literal.
+pub fn one_line(word: &str) -> Cow<'_, str> {
+    if !word.contains(char::is_control) {
+        return word.into();
+    }
+    let escaped = word.chars().flat_map(|c| {
+        let control = c.is_control();
+        control.then(|| c.escape_default()).into_iter().flatten().chain((!control).then_some(c))
+    });
+    Cow::Owned(escaped.collect())
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use flowcept_provenance::activity::one_line;
+
 use crate::capture::clock;
 use crate::formats::flowcept;
 use crate::output::{self, run::Part};
@@ -47,7 +49,7 @@ pub(super) fn workflows(
     }
     for (w, running) in &rows {
         let status = if *running { "RUNNING" } else { w.status() };
-        println!("{}  {status:<8}  {:<20}  {}", &w.id.to_string()[..8], w.name, w.command.join(" "));
+        println!("{}  {status:<8}  {:<20}  {}", &w.id.to_string()[..8], w.name, one_line(&w.command.join(" ")));
     }
     Ok(ExitCode::SUCCESS)
 }
