@@ -8,12 +8,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
 use crate::output::{self, tree};
 use crate::query::{Library, Question};
+use crate::session::inside;
 use crate::store::Store;
 use crate::{exit_code, formats, intake};
 
@@ -32,7 +33,7 @@ pub struct Cli {
 enum Command {
     /// Trace one command and all that it starts
     #[command(
-        after_help = "Examples:\n  sudo flowcept run --user \"$USER\" -- make -j2\n  flowcept run --name train --param lr=0.1 -- python3 train.py\n  flowcept run -o run.jsonl -- ./pipeline.sh\n\nThe exit code is the command's. Under sudo the command runs as root; --user runs it as somebody else and keeps\nits outputs theirs."
+        after_help = "Examples:\n  sudo flowcept run --user \"$USER\" -- make -j2\n  flowcept run --name train --param lr=0.1 -- python3 train.py\n  flowcept run -o run.jsonl -- ./pipeline.sh\n  flowcept run --source preload -- ./app\n\nThe exit code is the command's. Under sudo the command runs as root; --user runs it as somebody else and keeps\nits outputs theirs."
     )]
     Run(RunArgs),
     /// List workflows, newest first
@@ -120,6 +121,9 @@ struct RunArgs {
     /// A tag to record; repeatable
     #[arg(long)]
     tag: Vec<String>,
+    /// Who watches: the kernel's probes, which need rights, or the library, which needs none
+    #[arg(long, value_enum, default_value_t = Source::Auto)]
+    source: Source,
     /// Run the command as this user
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -162,6 +166,16 @@ struct LineageArgs {
     /// JSON instead of a tree
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Source {
+    /// The kernel's probes where we have the rights for them, else the library
+    Auto,
+    /// The kernel's probes (eBPF)
+    Ebpf,
+    /// The library (LD_PRELOAD)
+    Preload,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -258,12 +272,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 
 /// `libflowcept.so` lies beside this program.
 fn preload_path() -> Result<ExitCode> {
-    let own = std::env::current_exe().context("find this program")?;
-    let library = own.with_file_name("libflowcept.so");
-    if !library.is_file() {
-        bail!("there is no {}: build it with `cargo build -p flowcept-preload`", library.display());
-    }
-    println!("{}", library.display());
+    println!("{}", inside::library()?.display());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,7 @@
 //! One traced run: starts probes, log and command; carries records to the log; stops them in order. It does not know what
 //! the records mean.
 
+pub mod inside;
 pub mod launch;
 
 use std::cell::RefCell;

@@ -64,13 +64,50 @@ fn without_rights_the_error_names_the_way() {
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(&program)
-        .args(["--store", "/tmp/flowcept-nobody", "run", "--", "true"])
+        .args(["--store", "/tmp/flowcept-nobody", "run", "--source", "ebpf", "--", "true"])
         .output()
         .expect("because util-linux is on every machine");
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr.contains("sudo flowcept run --user"), "{stderr}");
     let _ = fs::remove_dir_all("/tmp/flowcept-nobody");
+}
+
+/// Without rights the library watches, and says what was not seen.
+#[test]
+fn without_rights_the_library_watches() {
+    let copy = empty();
+    let open: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    fs::set_permissions(copy.path(), open).expect("because it is ours");
+    for file in [binary().to_path_buf(), harness::host::library()] {
+        let name = file.file_name().expect("because it was built");
+        fs::copy(&file, copy.path().join(name)).expect("because there is room");
+    }
+    let store = copy.path().join("store");
+    let ask = |words: &[&str]| {
+        let output = Command::new("setpriv")
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(copy.path().join("flowcept"))
+            .arg("--store")
+            .arg(&store)
+            .args(words)
+            .current_dir(copy.path())
+            .output()
+            .expect("because util-linux is on every machine");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let words = ["run", "--name", "inside", "--param", "a=b", "--", "sh", "-c", "sort /etc/hostname > out; exit 3"];
+    let (code, _, summary) = ask(&words);
+    assert_eq!(code, Some(3), "{summary}");
+    assert!(summary.contains("(inside)") && summary.contains("lost:library"), "{summary}");
+    assert!(summary.lines().count() <= 6, "{summary}");
+    let (_, lineage, _) = ask(&["lineage", "out"]);
+    assert!(lineage.contains("sort  [sort /etc/hostname]"), "{lineage}");
+    let (_, exported, _) = ask(&["export", "last"]);
+    let workflow: serde_json::Value = exported.lines().next().and_then(|l| serde_json::from_str(l).ok()).expect("JSON");
+    assert_eq!((&workflow["used"]["params"]["a"], &workflow["status"]), (&"b".into(), &"ERROR".into()));
+    assert_eq!(ask(&["run", "--", "/no/such/program"]).0, Some(127));
 }
 
 #[test]

@@ -22,6 +22,11 @@ use crate::capture::settle;
 use images::{Begun, Image};
 use volumes::Volumes;
 
+/// What the folder of a workflow is called, before its id.
+pub const FOLDER: &str = "w-";
+/// The workflow's document in it, where `flowcept run` has made it.
+pub const DOCUMENT: &str = "workflow.json";
+
 /// What a spool held.
 pub struct Taken {
     /// In an order in which each image begins before it does something.
@@ -282,7 +287,7 @@ pub fn workflows(spool: &Path) -> Vec<std::path::PathBuf> {
 
 /// `w-` and the workflow's id.
 pub fn workflow_id(folder: &Path) -> Option<uuid::Uuid> {
-    uuid::Uuid::parse_str(folder.file_name()?.to_str()?.strip_prefix("w-")?).ok()
+    uuid::Uuid::parse_str(folder.file_name()?.to_str()?.strip_prefix(FOLDER)?).ok()
 }
 
 /// Costs as an image's end tells them.

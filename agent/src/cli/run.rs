@@ -6,15 +6,17 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use flowcept_probes::Probes;
+use flowcept_provenance::lineage::Provenance;
 use nix::unistd::User;
 use uuid::Uuid;
 
-use super::RunArgs;
+use super::{RunArgs, Source};
 use crate::session::launch::{self, Launch, NotExecuted};
-use crate::session::{Finished, Request, Session};
+use crate::session::{Finished, Request, Session, inside};
 use crate::store::Store;
 use crate::workflow::Workflow;
-use crate::{capture, context, exit_code, formats, session};
+use crate::{capture, context, exit_code, formats, intake, session};
 
 /// Runs the command under watch; the exit code is its own.
 pub(super) fn run(args: RunArgs, named: Option<PathBuf>) -> Result<ExitCode> {
@@ -28,7 +30,7 @@ pub(super) fn run(args: RunArgs, named: Option<PathBuf>) -> Result<ExitCode> {
         }
         (None, named) => super::store(named)?,
     };
-    let result = traced(&args, user, &store);
+    let result = watched(&args, user, &store);
     if !kept {
         let _ = std::fs::remove_dir_all(store.folder());
     }
@@ -52,17 +54,38 @@ fn find_user(name: &str) -> Result<User> {
         .ok_or_else(|| anyhow!("--user: there is no user '{name}' on this host"))
 }
 
-fn traced(args: &RunArgs, user: Option<User>, store: &Store) -> Result<ExitCode> {
+/// Runs the command under the watch of whoever was asked for, or is at hand.
+fn watched(args: &RunArgs, user: Option<User>, store: &Store) -> Result<ExitCode> {
     let mut workflow = describe(args)?;
-    let id = workflow.id;
     // git answers while the kernel verifies.
     let asked = context::ask_repository(workflow.directory.as_ref());
-    let probes = session::probes(args.ring_bytes, &switched_off())?;
+    let may_load = flowcept_probes::host::Facts::find().may_load();
+    let probes = match args.source {
+        Source::Preload => None,
+        Source::Auto if !may_load => None,
+        Source::Ebpf => Some(session::probes(args.ring_bytes, &switched_off())?),
+        Source::Auto => match session::probes(args.ring_bytes, &switched_off()) {
+            Ok(probes) => Some(probes),
+            Err(error) => {
+                say(&format!("flowcept: {error:#}\n  the library watches instead\n"));
+                None
+            }
+        },
+    };
     workflow.repository = asked.answer();
-    let request = Request { launch: Launch { command: args.command.clone(), user }, workflow };
+    match probes {
+        Some(probes) => traced(args, user, store, workflow, probes),
+        None => watched_from_inside(args, user, store, workflow),
+    }
+}
+
+fn traced(args: &RunArgs, user: Option<User>, store: &Store, workflow: Workflow, probes: Probes) -> Result<ExitCode> {
+    let id = workflow.id;
+    let launch = Launch { command: args.command.clone(), user, environment: Vec::new() };
+    let request = Request { launch, workflow };
     let (mut session, mut child) = Session::start(probes, store, request)?;
     let end = session.follow_root(&mut child)?;
-    let code = if end.code & 0x7f == 0 { (end.code >> 8) as u8 } else { 128 + (end.code & 0x7f) as u8 };
+    let code = status(end.code);
     if end.living > 0 {
         let limit = args.detach_after.map(Duration::from_secs);
         if !args.quiet {
@@ -79,6 +102,33 @@ fn traced(args: &RunArgs, user: Option<User>, store: &Store) -> Result<ExitCode>
     finish(args, store, session, false, code)
 }
 
+/// The command under the watch of the library.
+fn watched_from_inside(args: &RunArgs, user: Option<User>, store: &Store, mut workflow: Workflow) -> Result<ExitCode> {
+    if user.is_some() {
+        bail!("--user: the library watches as whoever runs the command, so run it as that user; or use --source ebpf");
+    }
+    let launch = Launch { command: args.command.clone(), user, environment: Vec::new() };
+    let (folder, mut child) = inside::start(&intake::spool_of(store), &mut workflow, launch)?;
+    let ended = child.wait();
+    if ended.is_err() {
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+    let code = status(ended?);
+    let kept = intake::take(store, &folder).and_then(|taken| match taken {
+        Some((workflow, told)) => keep(args, store, &workflow, &told),
+        None => Ok(format!(
+            "flowcept: workflow {} goes on; the next command takes it in when its processes have ended\n",
+            workflow.id
+        )),
+    });
+    conclude(args, kept, code)
+}
+
+/// The exit code that a shell gives for a code of wait(2).
+fn status(code: u32) -> u8 {
+    if code & 0x7f == 0 { (code >> 8) as u8 } else { 128 + (code & 0x7f) as u8 }
+}
+
 /// Talk goes to stderr, where nobody may be any more (a closed terminal, a pipe without a reader): no reason to fail.
 fn say(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
@@ -87,10 +137,16 @@ fn say(text: &str) {
 fn finish(args: &RunArgs, store: &Store, session: Session, background: bool, code: u8) -> Result<ExitCode> {
     let finished = session.finish(background && args.detach_after.is_some())?;
     // The command has done its work: trouble of ours is told and does not change its exit code.
-    let kept = keep(args, store, &finished);
-    if let Some(trouble) = finished.trouble {
+    let Finished { workflow, told, log, trouble } = finished;
+    let entered = if args.output.is_some() { Ok(()) } else { store.enter(&workflow, &told, &log) };
+    let kept = entered.map_err(Into::into).and_then(|()| keep(args, store, &workflow, &told));
+    if let Some(trouble) = trouble {
         say(&format!("flowcept: {trouble}\n"));
     }
+    conclude(args, kept, code)
+}
+
+fn conclude(args: &RunArgs, kept: Result<String>, code: u8) -> Result<ExitCode> {
     match kept {
         Ok(summary) if !args.quiet => say(&summary),
         Ok(_) => {}
@@ -99,8 +155,8 @@ fn finish(args: &RunArgs, store: &Store, session: Session, background: bool, cod
     Ok(ExitCode::from(code))
 }
 
-/// Indexes the run or writes it to the file asked for; the summary, at most six lines.
-fn keep(args: &RunArgs, store: &Store, Finished { workflow, told, log, .. }: &Finished) -> Result<String> {
+/// Writes the run to the file asked for; the summary, at most six lines.
+fn keep(args: &RunArgs, store: &Store, workflow: &Workflow, told: &Provenance) -> Result<String> {
     let inputs = formats::flowcept::inputs(told).len();
     let outputs: Vec<String> =
         formats::flowcept::outputs(told).iter().map(|g| told.entity(g.entity).last_path().to_string()).collect();
@@ -112,7 +168,6 @@ fn keep(args: &RunArgs, store: &Store, Finished { workflow, told, log, .. }: &Fi
             format!("written to {}", file.display())
         }
         None => {
-            store.enter(workflow, told, log)?;
             let example = outputs.last().map_or_else(String::new, |o| format!(" · flowcept lineage {o}"));
             let elsewhere = store.index_elsewhere().map_or_else(String::new, |place| {
                 format!("\n  the store is on a network filesystem: its index lies in {}", place.display())

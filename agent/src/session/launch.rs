@@ -19,6 +19,8 @@ pub struct Launch {
     pub command: Vec<OsString>,
     /// `--user`.
     pub user: Option<User>,
+    /// Variables that are set for it.
+    pub environment: Vec<(OsString, OsString)>,
 }
 
 /// The command could not be executed: an errno of execve(2).
@@ -107,6 +109,18 @@ impl Child {
         Ok(())
     }
 
+    /// Waits for its end.
+    pub fn wait(&mut self) -> Result<u32> {
+        loop {
+            // It is left to be waited for: `ended` looks at it.
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            let _ = nix::sys::wait::waitid(nix::sys::wait::Id::Pid(self.pid), flags);
+            if let Some(code) = self.ended()? {
+                return Ok(code);
+            }
+        }
+    }
+
     /// Whether it has ended: the code of wait(2). An exec that failed is an error.
     pub fn ended(&mut self) -> Result<Option<u32>> {
         let status = match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
@@ -156,7 +170,15 @@ pub fn to_background() -> Result<Side> {
     }
 }
 
+/// Takes on the environment and the user that the command is to have.
 fn become_user(launch: &Launch) -> Result<(), Errno> {
+    for (variable, value) in &launch.environment {
+        #[expect(unsafe_code, reason = "set_var wants no other thread")]
+        // SAFETY: this is a fresh child with one thread.
+        unsafe {
+            std::env::set_var(variable, value);
+        }
+    }
     let Some(user) = &launch.user else { return Ok(()) };
     let name = CString::new(user.name.as_bytes()).map_err(|_| Errno::EINVAL)?;
     nix::unistd::initgroups(&name, user.gid)?;

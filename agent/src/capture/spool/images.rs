@@ -54,7 +54,7 @@ pub(super) struct Found {
 /// Reads all segments of a folder. Nothing in it is trusted: links are not followed, what is too large is not read.
 pub(super) fn read(folder: &Path) -> Found {
     let mut found = Found { images: Vec::new(), unreadable: Vec::new(), lost: 0 };
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(|e| e.file_name() != super::DOCUMENT) {
         let mut bytes = Vec::new();
         // O_NOFOLLOW; O_NONBLOCK, for a FIFO would wait for its writer.
         let file = fs::OpenOptions::new().read(true).custom_flags(0o400_000 | 0o4000).open(entry.path());

@@ -1,0 +1,50 @@
+//! A run that the library watches from inside: no rights are needed. It does not know what the library records.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::capture::{clock, spool};
+use crate::session::launch::{Child, Launch};
+use crate::workflow::Workflow;
+
+/// Where the library is: beside this program.
+pub fn library() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("find this program")?;
+    let library = own.with_file_name("libflowcept.so");
+    if !library.is_file() {
+        bail!("there is no {}: build it with `cargo build -p flowcept-preload`", library.display());
+    }
+    Ok(library)
+}
+
+/// Starts the command with the library in it; its spool is in `spools`, and says what the workflow is.
+pub fn start(spools: &Path, workflow: &mut Workflow, mut launch: Launch) -> Result<(PathBuf, Child)> {
+    let library = library()?;
+    let folder = spools.join(format!("{}{}", spool::FOLDER, workflow.id));
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .with_context(|| format!("make {}", folder.display()))?;
+    workflow.started = clock::unix_ns();
+    workflow.boot_offset = clock::unix_ns().saturating_sub(clock::boot_ns());
+    workflow.sources = vec!["preload".into()];
+    let document = serde_json::to_vec(workflow)?;
+    let path = folder.join(spool::DOCUMENT);
+    fs::write(&path, document).with_context(|| format!("write {}", path.display()))?;
+    // Behind the preloads that are there: a sanitizer's must be the first.
+    let mut preload = std::env::var_os("LD_PRELOAD").filter(|p| !p.is_empty()).unwrap_or_default();
+    if !preload.is_empty() {
+        preload.push(":");
+    }
+    preload.push(&library);
+    launch.environment.push(("LD_PRELOAD".into(), preload));
+    launch.environment.push(("FLOWCEPT_SPOOL".into(), OsString::from(&folder)));
+    let child = Child::fork(&launch)?;
+    child.go()?;
+    Ok((folder, child))
+}
