@@ -8,13 +8,13 @@ use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char, c_int};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use flowcept_wire::file::{CREATED, MAP, MAP_WRITE, READ, TRUNCATED, WRITE};
+use flowcept_wire::file::{CREATED, MAP, MAP_WRITE, TRUNCATED, WRITE};
 use flowcept_wire::gap::{self, Unseen};
 use flowcept_wire::header::Kind;
 use flowcept_wire::library::{INHERITED, Moved, Renamed, Used};
 
 use crate::identity::{self, Met};
-use crate::lifecycle::{boot_clock, boot_clock_coarse, own_segment, segment};
+use crate::lifecycle::{boot_clock, boot_clock_coarse, in_vfork, own_segment, segment};
 use crate::raw;
 use crate::segment::Segment;
 
@@ -125,8 +125,11 @@ pub(crate) fn before(flags: c_int) -> u64 {
 /// A descriptor was made by name.
 pub(crate) fn opened(fd: c_int, directory: c_int, name: *const c_char, flags: c_int, before: u64) {
     let Some(slot) = slot(fd) else { return };
-    slot.clear();
     let name = bytes(name);
+    // A child of vfork(2) has descriptors of its own, and these notes are its parent's: what it makes is told, and no more.
+    let lone = Slot::empty();
+    let slot = if in_vfork() { &lone } else { slot };
+    slot.clear();
     let mut link = [0; 512];
     let base = base(directory, name, &mut link);
     let slash = usize::from(base > 0);
@@ -284,7 +287,7 @@ pub(crate) fn changed(fd: c_int, to_nothing: bool, first: u64) {
 
 /// A descriptor is about to be closed.
 pub(crate) fn closing(fd: c_int) {
-    let Some(slot) = slot(fd) else { return };
+    let Some(slot) = slot(fd).filter(|_| !in_vfork()) else { return };
     if let Some(segment) = own_segment()
         && slot.generation.load(Ordering::Relaxed) == segment.generation
         && slot.shared.load(Ordering::Relaxed) == 0
@@ -308,7 +311,7 @@ pub(crate) fn closing_range(first: u32, last: u32) {
 /// A descriptor became another of the same open file.
 pub(crate) fn duplicated(old: c_int, new: c_int) {
     let (Some(from), Some(to)) = (slot(old), slot(new)) else { return };
-    if old == new {
+    if old == new || new < 0 || in_vfork() {
         return;
     }
     let length = from.length.load(Ordering::Relaxed);
@@ -388,8 +391,3 @@ pub(crate) fn changed_by_name(name: *const c_char, to_nothing: bool, first: u64)
     let record = Used { file: met.file, state: met.state, access: WRITE, flags, bytes, calls, ..Used::default() };
     segment.write(Kind::Used, first, record, &[self::bytes(name)]);
 }
-
-/// Whether bytes may be read from it: for stdio's streams.
-pub(crate) const READS: u32 = READ;
-/// Whether bytes may be written to it.
-pub(crate) const WRITES: u32 = WRITE;

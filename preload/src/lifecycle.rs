@@ -261,6 +261,28 @@ fn loaded(segment: &Segment) {
     unsafe { dl_iterate_phdr(each, (&raw mut segment).cast()) };
 }
 
+/// The pid that called vfork(2), until it is seen to go on; 0 for none.
+static VFORKED: AtomicU32 = AtomicU32::new(0);
+
+/// vfork(2) is about to be called.
+pub(crate) fn vforking(_: *mut c_void) {
+    segment();
+    VFORKED.store(raw::pid(), Ordering::Relaxed);
+}
+
+/// Whether this is the child of vfork(2), which has its parent's memory until it execs.
+pub(crate) fn in_vfork() -> bool {
+    let parent = VFORKED.load(Ordering::Relaxed);
+    if parent == 0 {
+        return false;
+    }
+    let child = raw::pid() != parent;
+    if !child {
+        VFORKED.store(0, Ordering::Relaxed);
+    }
+    child
+}
+
 /// A child is about to be started, at this time. A fork that forks is a task itself: it has its segment before its child has.
 pub(crate) fn starting() -> u64 {
     segment();

@@ -133,3 +133,8 @@ fn copies() {
 fn the_example() {
     workloads::the_example(&compare);
 }
+
+#[test]
+fn a_child_of_vfork() {
+    workloads::a_child_of_vfork(&compare);
+}

@@ -126,3 +126,15 @@ pub(crate) fn the_example(compare: Compare<'_>) {
         compare(&|_| {}, &["sh", &script, "work"], (14, 60, 6));
     }
 }
+
+/// Python starts children by vfork(2), which have their parent's memory and descriptors of their own.
+pub(crate) fn a_child_of_vfork(compare: Compare<'_>) {
+    let program = "import subprocess\nwith open('o', 'w') as o:\n    subprocess.run(['sort', 'a'], stdout=o, close_fds=False)\nprint('hi')\n";
+    let prepare = move |dir: &Path| {
+        texts(dir);
+        fs::write(dir.join("vfork.py"), program).expect("because the folder is ours");
+    };
+    if need(&["python"]) {
+        compare(&prepare, &["sh", "-c", "python3 vfork.py > out"], (3, 30, 2));
+    }
+}

@@ -1,9 +1,9 @@
-//! fork(2), posix_spawn(3), wait(2), _exit(2) and their families. vfork(2) returns twice and cannot be wrapped: its child is
+//! fork(2), posix_spawn(3), wait(2), _exit(2) and their families. The child of vfork(2) is
 //! found by its parent's pid.
 
 use core::ffi::{c_char, c_int, c_void};
 
-use crate::lifecycle::{exiting, more_loaded, started, starting, waited};
+use crate::lifecycle::{exiting, in_vfork, more_loaded, started, starting, vforking, waited};
 
 hooks! {
     [fork _Fork] () -> c_int, starting(), |was, made| started(made, was);
@@ -23,9 +23,14 @@ hooks! {
     [wait3] (status: *mut c_int, options: c_int, usage: *mut c_void) -> c_int, (), |_, made| told(made, status);
     [wait4] (pid: c_int, status: *mut c_int, options: c_int, usage: *mut c_void) -> c_int,
         (), |_, made| told(made, status);
-    [_exit _Exit quick_exit] (status: c_int) -> (), exiting(status), |_, _| ();
+    [_exit _Exit quick_exit] (status: c_int) -> (), if !in_vfork() { exiting(status) }, |_, _| ();
     [dlopen] (name: *const c_char, flags: c_int) -> *mut c_void, (), |_, _| more_loaded();
     [dlmopen] (space: isize, name: *const c_char, flags: c_int) -> *mut c_void, (), |_, _| more_loaded();
+}
+
+jumps! {
+    vfork vforking;
+    __vfork vforking;
 }
 
 fn told(pid: c_int, status: *const c_int) {

@@ -261,6 +261,22 @@ fn p07_rename_gives_a_name() {
     assert_eq!(told.entities.iter().filter(|e| e.invalidated.is_some()).count(), 1);
 }
 
+/// 7: a file that has another name is not gone with one of them, but with the last.
+#[test]
+fn p07_a_file_goes_with_its_last_name() {
+    let linked = "fork 0 1
+         exec 1 2 /bin/a
+         create 2 /d/f 1
+         write 2 /d/f 1
+         link 2 /d/f /d/g=/d/f
+         unlink 2 /d/f";
+    let one_left = told(linked);
+    assert!(one_left.entities[0].exists());
+    assert_eq!(&*one_left.entities[0].last_path(), "/d/g");
+    let none_left = told(&format!("{linked}\nunlink 2 /d/g=/d/f"));
+    assert!(!none_left.entities[0].exists());
+}
+
 /// 7 and 12: born and gone within the workflow is temporary.
 #[test]
 fn p12_temporary() {
