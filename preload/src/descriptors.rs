@@ -295,7 +295,7 @@ pub(crate) fn closing(fd: c_int) {
         for used in slot.used[..2].iter().map(|u| u.load(Ordering::Relaxed)).filter(|u| *u != 0 && *u != NOTHING) {
             let record = segment.record::<Used>(used);
             // SAFETY: a record of this kind lies there.
-            unsafe { AtomicU64::from_ptr(&raw mut (*record).closed).store(boot_clock_coarse(), Ordering::Relaxed) };
+            unsafe { AtomicU64::from_ptr(&raw mut (*record).closed).store(boot_clock(), Ordering::Relaxed) };
         }
     }
     slot.clear();

@@ -17,7 +17,7 @@ const BOOTTIME: c_int = 7;
 const MONOTONIC_COARSE: c_int = 6;
 const MONOTONIC: c_int = 1;
 
-/// CLOCK_BOOTTIME less CLOCK_MONOTONIC: only the latter has a coarse clock. They part when the host sleeps.
+/// CLOCK_BOOTTIME less CLOCK_MONOTONIC, which alone has a coarse clock (they part when the host sleeps), and a tick of that.
 static OFFSET: AtomicU64 = AtomicU64::new(0);
 
 /// Nanoseconds of CLOCK_BOOTTIME.
@@ -25,7 +25,7 @@ pub(crate) fn boot_clock() -> u64 {
     raw::clock(BOOTTIME)
 }
 
-/// The same at a clock that ticks a few hundred times a second and costs next to nothing.
+/// Not before now and at most a tick after it, for next to nothing.
 pub(crate) fn boot_clock_coarse() -> u64 {
     raw::clock(MONOTONIC_COARSE) + OFFSET.load(Ordering::Relaxed)
 }
@@ -63,7 +63,8 @@ extern "C" fn start(_count: c_int, arguments: *const *const c_char, environment:
     if unsafe { getauxval(AT_SECURE) } != 0 {
         return;
     }
-    OFFSET.store(boot_clock().saturating_sub(raw::clock(MONOTONIC)), Ordering::Relaxed);
+    let ahead = boot_clock().saturating_sub(raw::clock(MONOTONIC));
+    OFFSET.store(ahead + raw::resolution(MONOTONIC_COARSE), Ordering::Relaxed);
     if !find_spool(environment) || segment::make().is_none() {
         return;
     }

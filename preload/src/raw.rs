@@ -116,6 +116,13 @@ pub(crate) fn clock(which: c_int) -> u64 {
     time[0] as u64 * 1_000_000_000 + time[1] as u64
 }
 
+/// clock_getres(2), in nanoseconds.
+pub(crate) fn resolution(which: c_int) -> u64 {
+    let mut time = [0_u64; 2];
+    call(229, [which as usize, time.as_mut_ptr() as usize, 0, 0, 0, 0]);
+    time[0] * 1_000_000_000 + time[1]
+}
+
 /// `struct statx` of linux/stat.h, as far as it is looked at.
 #[repr(C)]
 #[derive(Clone, Copy)]

@@ -230,6 +230,8 @@ fn touch(
     };
     out.extend(decoder.observe(Record::Touched(record, &walked(&path))));
     let last_close = used.closed != 0;
+    let last = used.last.max(used.header.at);
+    let last = if last_close { last.min(used.closed) } else { last };
     if used.access == MAP_WRITE || used.access == file::MAP || used.calls == 0 && !last_close {
         return;
     }
@@ -240,7 +242,7 @@ fn touch(
         bytes: used.bytes,
         calls: used.calls,
         first: used.header.at,
-        last: used.last.max(used.header.at),
+        last,
         open_file,
         access: used.access,
         flags: if last_close { file::LAST_CLOSE } else { 0 },

@@ -69,7 +69,7 @@ pub struct Used {
     pub bytes: u64,
     /// Calls.
     pub calls: u64,
-    /// The last use, of a clock that ticks a few hundred times a second; 0 for none after the first.
+    /// Not before the last use, and at most a tick of a few milliseconds after it; 0 for none after the first.
     pub last: u64,
     /// When the open file was closed; 0 while it is not, or where it had other descriptors.
     pub closed: u64,
