@@ -42,6 +42,8 @@ struct Tasks {
     image: Vec<usize>,
     /// By index of the image: its name and its script.
     names: Vec<Option<(Arc<str>, Option<String>)>>,
+    /// Pipes that only one process has.
+    own_pipes: FxHashSet<FileKey>,
 }
 
 impl Tasks {
@@ -118,7 +120,7 @@ impl Tasks {
                 image.push(i);
             }
         }
-        Self { part_of, number, image, names }
+        Self { part_of, number, image, names, own_pipes }
     }
 
     /// The task that an image is part of.
@@ -525,10 +527,9 @@ impl Lineage {
 
     fn tell_pipes(&self, tasks: &Tasks, told: &mut Provenance) {
         type Ends = (Vec<pipes::End>, Vec<pipes::End>, Option<Arc<str>>);
-        let own = own_pipes(self);
         let mut order = Vec::new();
         let mut by_pipe: FxHashMap<FileKey, Ends> = FxHashMap::default();
-        for seen in self.seen.iter().filter(|s| s.kind == FileKind::Pipe && !own.contains(&s.file)) {
+        for seen in self.seen.iter().filter(|s| s.kind == FileKind::Pipe && !tasks.own_pipes.contains(&s.file)) {
             let Some(who) = tasks.of_image(&self.images, seen.image) else { continue };
             let ends = by_pipe.entry(seen.file).or_insert_with(|| {
                 order.push(seen.file);
