@@ -4,6 +4,7 @@
 //! again later adds: versions are numbered in the order in which they begin, so that what was told stays.
 
 mod images;
+mod tasks;
 mod tell;
 
 use std::sync::Arc;

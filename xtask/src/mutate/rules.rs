@@ -16,6 +16,7 @@ const fn rule(name: &'static str, file: &'static str, from: &'static str, to: &'
     Rule { name, file, from, to }
 }
 
+const TASKS: &str = "agent/provenance/src/lineage/tasks.rs";
 const TELL: &str = "agent/provenance/src/lineage/tell.rs";
 const IMAGES: &str = "agent/provenance/src/lineage/images.rs";
 const VERSIONS: &str = "agent/provenance/src/versions.rs";
@@ -30,26 +31,26 @@ const INDEX: &str = "agent/src/store/index.rs";
 pub(super) const RULES: &[Rule] = &[
     rule(
         "1: redirections of a fork belong to its exec",
-        TELL,
+        TASKS,
         "(None, Some(next)) => self.of_redirection(images, next),",
         "(None, Some(next)) if next.0 == u64::MAX => self.of_redirection(images, next),",
     ),
     rule("1: an empty creation passes to the first writer", TELL, "pass_creations(of_file);", ""),
     rule("1: but not when its creator has closed it", TELL, "&& opener.closed.is_none_or(|c| c > *at)", ""),
-    rule("1: a fork that moves bytes is a task", TELL, "moves_bytes[i] || image.forks,", "image.forks,"),
+    rule("1: a fork that moves bytes is a task", TASKS, "moves_bytes[i] || image.forks,", "image.forks,"),
     rule(
         "1: bytes to oneself through a pipe do not count",
-        TELL,
+        TASKS,
         "let own = seen.kind == FileKind::Pipe && own_pipes.contains(&seen.file);",
         "let own = false;",
     ),
-    rule("1: launchers are folded", TELL, "image.forks || writes[i] || uses_data[i] || script", "true"),
+    rule("1: launchers are folded", TASKS, "image.forks || writes[i] || uses_data[i] || script", "true"),
     rule("2: an interpreter is called by its script", IMAGES, "if read(&path) {", "if path.is_empty() {"),
     rule("2: -m names a module", IMAGES, "\"-m\" =>", "\"-mm\" =>"),
     rule("2: -c names nothing", IMAGES, "\"-c\" => return (own, None),", ""),
     rule(
         "3: the parent is who forked it",
-        TELL,
+        TASKS,
         "parent: images.parent(i).and_then(|p| self.number[self.part_of[p]]),",
         "parent: image.previous.and_then(|p| self.of_image(images, p)),",
     ),
