@@ -388,6 +388,14 @@ fn the_doctor_tries() {
     let output = Command::new(binary()).args(["doctor", "--json"]).output().expect("because the binary was just built");
     let found: serde_json::Value = serde_json::from_slice(&output.stdout).expect("because it is JSON");
     assert_eq!((&found["works"], &found["btf"]), (&true.into(), &true.into()));
+    assert_eq!(found["library_works"], true, "{found}");
+    // Without the library beside it, it says what is missing.
+    let copy = empty();
+    let alone = copy.path().join("flowcept");
+    fs::copy(binary(), &alone).expect("because there is room");
+    let output = Command::new(alone).arg("doctor").output().expect("because it was just copied");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("library               does not work: there is no "), "{text}");
 }
 
 /// The tracer knows what it has told: a second mark would say that the log was read back and entered as one that waits.

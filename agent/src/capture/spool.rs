@@ -48,6 +48,11 @@ pub fn is_live(folder: &Path) -> bool {
     images::read(folder).images.iter().any(Image::is_alive)
 }
 
+/// Whether something in the spool says what ran.
+pub fn is_readable(folder: &Path) -> bool {
+    !images::read(folder).images.is_empty()
+}
+
 /// Reads a spool; none where nothing in it says what ran.
 pub fn read(folder: &Path, boot: u128, host: u32) -> Option<Taken> {
     let images::Found { mut images, unreadable, lost } = images::read(folder);

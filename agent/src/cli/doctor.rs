@@ -7,18 +7,21 @@ use flowcept_probes::host::Facts;
 use flowcept_wire::count;
 use serde_json::json;
 
+use crate::capture::spool;
 use crate::{exit_code, session};
 
 /// Looks, loads, attaches and triggers.
 pub(super) fn run(as_json: bool) -> Result<ExitCode> {
     let facts = Facts::probed();
     let tried = attempt();
+    let inside = attempt_inside();
     let yes = |fact: Option<bool>| fact.map_or("not known", |f| if f { "yes" } else { "no" });
     if as_json {
         let value = json!({"kernel": facts.release, "may_load": facts.may_load(), "btf": facts.btf,
             "lockdown": facts.lockdown, "tracing_programs": facts.tracing, "ring_buffer": facts.ring_buffer,
             "task_storage": facts.task_storage, "works": tried.is_ok(),
-            "why_not": tried.as_ref().err().map(|e| format!("{e:#}"))});
+            "why_not": tried.as_ref().err().map(|e| format!("{e:#}")), "library_works": inside.is_ok(),
+            "library_why_not": inside.as_ref().err().map(|e| format!("{e:#}"))});
         println!("{value}");
     } else {
         println!("kernel                {}", facts.release);
@@ -34,11 +37,31 @@ pub(super) fn run(as_json: bool) -> Result<ExitCode> {
             Ok(()) => println!("tracepoint rung       works: loaded, attached, and saw a program start, read and end"),
             Err(error) => println!("tracepoint rung       does not work: {error:#}"),
         }
+        match &inside {
+            Ok(()) => println!("library               works: /bin/true ran with it and left its records"),
+            Err(error) => println!("library               does not work: {error:#}"),
+        }
         println!(
             "not followed (told as gaps): io_uring, libaio, sockets, System V and anonymous shared memory, message queues, 32-bit programs"
         );
     }
     Ok(if tried.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(exit_code::FAILED) })
+}
+
+/// Lets a program run with the library in it.
+fn attempt_inside() -> Result<()> {
+    let library = session::inside::library()?;
+    let spool = std::env::temp_dir().join(format!("flowcept-doctor-{}", std::process::id()));
+    let status = Command::new("/bin/true").env("LD_PRELOAD", &library).env("FLOWCEPT_SPOOL", &spool).status();
+    let left = spool::workflows(&spool).iter().any(|f| spool::is_readable(f));
+    let _ = std::fs::remove_dir_all(&spool);
+    status.context("run /bin/true")?;
+    anyhow::ensure!(
+        left,
+        "/bin/true ran with {} and left no records: is that library for this C library, and may it be read here?",
+        library.display()
+    );
+    Ok(())
 }
 
 /// Loads, attaches, and lets this process's child trigger them.
