@@ -15,10 +15,6 @@ mod lifecycle;
 mod environment;
 mod hooks;
 
-/// core was compiled to unwind and names it; nothing here unwinds.
-#[unsafe(no_mangle)]
-extern "C" fn rust_eh_personality() {}
-
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     // Nothing here panics; were it so, the program would not be the one to pay: this thread waits for ever.
