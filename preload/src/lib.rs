@@ -15,6 +15,9 @@ mod lifecycle;
 mod environment;
 mod hooks;
 
+// core was compiled to unwind and names this; nothing here unwinds. Hidden, or other people's Rust would find it.
+core::arch::global_asm!(".hidden rust_eh_personality", ".globl rust_eh_personality", "rust_eh_personality: ud2");
+
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     // Nothing here panics; were it so, the program would not be the one to pay: this thread waits for ever.
