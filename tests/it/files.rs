@@ -79,6 +79,15 @@ fn control_is_another_class() {
     assert!(down.contains("$DIR/out"), "{down}");
 }
 
+/// 12: what a workflow makes is never hidden, also where it is a program then.
+#[test]
+fn a_generated_program_is_shown() {
+    let script = "printf '#!/bin/sh\\nsort a > out\\n' > gen; chmod +x gen; ./gen; :";
+    let Some((dir, captured)) = run(script) else { return };
+    let told = lineage(&dir, &captured, "out", &["--via", "control"]);
+    assert!(told.contains("$DIR/gen (program)\n"), "{told}");
+}
+
 /// 4: the loader that the kernel maps for a dynamic program is used, though no call names it.
 #[test]
 fn the_loader_is_used() {
