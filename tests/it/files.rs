@@ -79,6 +79,13 @@ fn control_is_another_class() {
     assert!(down.contains("$DIR/out"), "{down}");
 }
 
+/// 12: a device is no data, nor is what made a file be run.
+#[test]
+fn devices_and_programs_are_no_data() {
+    let Some((dir, captured)) = run("head -c 5 /dev/zero > out; :") else { return };
+    assert_eq!(lineage(&dir, &captured, "out", &[]), "$DIR/out\n└── head  [head -c 5 /dev/zero]\n");
+}
+
 /// 12: what a workflow makes is never hidden, also where it is a program then.
 #[test]
 fn a_generated_program_is_shown() {

@@ -1,8 +1,8 @@
-//! As what a file was used: rules on its path, its filesystem and the manner of use. Roles belong to uses, not to files.
+//! As what a file was used: rules on its path, its filesystem and what kind of thing it is. What is executed is
+//! a program anyway. Roles belong to uses, not to files.
 
 use crate::identity::FilesystemId;
 use crate::observation::FileKind;
-use crate::relation::Manner;
 
 /// As what a file was used or generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,7 +59,6 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) path: &'a str,
     pub(crate) kind: FileKind,
     pub(crate) filesystem: FilesystemId,
-    pub(crate) manner: Manner,
     /// Mapped so that it may be executed.
     pub(crate) executable: bool,
     /// It is the script that gives the activity its name.
@@ -76,7 +75,7 @@ pub(crate) fn of_use(c: &Circumstances<'_>) -> Role {
     if c.filesystem.kind().is_some_and(|k| PSEUDO.contains(&k)) {
         return Role::KernelFile;
     }
-    if c.manner == Manner::Executed || c.script {
+    if c.script {
         return Role::Program;
     }
     if c.executable || is_library(c.path) {
@@ -93,7 +92,7 @@ pub(crate) fn of_use(c: &Circumstances<'_>) -> Role {
 
 /// The role of a generation; whether it is temporary is decided later.
 pub(crate) fn of_generation(path: &str, kind: FileKind, filesystem: FilesystemId) -> Role {
-    let c = Circumstances { path, kind, filesystem, manner: Manner::Read, executable: false, script: false };
+    let c = Circumstances { path, kind, filesystem, executable: false, script: false };
     match of_use(&c) {
         role @ (Role::Device | Role::KernelFile | Role::Cache) => role,
         // What a workflow makes is its product, also where others would find a library or settings.

@@ -11,7 +11,6 @@ use crate::activity::{Activity, ActivityNo, Subtype};
 use crate::identity::{FileKey, ImageNo};
 use crate::observation::{Access, FileKind, Naming};
 use crate::quantity::ByteCount;
-use crate::relation::Manner;
 use crate::role::Role;
 
 /// Which images are tasks, and to which task the others belong.
@@ -54,7 +53,7 @@ impl Tasks {
                 (Access::Write, FileKind::Pipe) => writes[index] |= seen.bytes.0 > 0 && !own,
                 (Access::Read | Access::Map, FileKind::Regular) => {
                     // A role is read off a path: once is enough.
-                    uses_data[index] = uses_data[index] || role_of(seen, Manner::Read, None) == Role::Data;
+                    uses_data[index] = uses_data[index] || role_of(seen, None) == Role::Data;
                 }
                 _ => {}
             }

@@ -32,13 +32,12 @@ impl Lineage {
     }
 }
 
-pub(super) fn role_of(seen: &Seen, manner: Manner, script: Option<&str>) -> Role {
+pub(super) fn role_of(seen: &Seen, script: Option<&str>) -> Role {
     let path = seen.path.as_deref().unwrap_or("");
     role::of_use(&Circumstances {
         path,
         kind: seen.kind,
         filesystem: seen.file.filesystem,
-        manner,
         executable: seen.executable,
         script: script.is_some_and(|s| s == path),
     })
@@ -205,7 +204,7 @@ impl Lineage {
                     let manner = manner.unwrap_or(natural);
                     let role = match manner {
                         Manner::Revised => Role::Data,
-                        _ => role_of(o.seen, manner, tasks.script(o.who)),
+                        _ => role_of(o.seen, tasks.script(o.who)),
                     };
                     let moved = o.seen.moved.unwrap_or((o.seen.begun, o.seen.begun));
                     let bytes = if manner == Manner::Revised { ByteCount(0) } else { o.seen.bytes };
