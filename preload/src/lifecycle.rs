@@ -11,6 +11,7 @@ use flowcept_wire::library::{Began, Exited, FORKED, Started, Used, Waited};
 use crate::environment;
 use crate::identity;
 use crate::raw;
+use crate::real::{Object, objects};
 use crate::segment::{self, Mine, SPOOL, Segment};
 
 const BOOTTIME: c_int = 7;
@@ -214,13 +215,6 @@ fn start_ticks() -> u64 {
     field.iter().fold(0, |n, d| n * 10 + u64::from(d.wrapping_sub(b'0') % 10))
 }
 
-/// `struct dl_phdr_info` of link.h, as far as it is looked at.
-#[repr(C)]
-struct Loaded {
-    address: usize,
-    name: *const c_char,
-}
-
 /// Where the objects lie that were told; what does not fit is told again.
 static TOLD: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
 
@@ -233,11 +227,7 @@ pub(crate) fn more_loaded() {
 
 /// What the loader has mapped, which nobody can see it do.
 fn loaded(segment: &Segment) {
-    unsafe extern "C" {
-        fn dl_iterate_phdr(each: extern "C" fn(*const Loaded, usize, *mut c_void) -> c_int, data: *mut c_void)
-        -> c_int;
-    }
-    extern "C" fn each(object: *const Loaded, _size: usize, segment: *mut c_void) -> c_int {
+    extern "C" fn each(object: *const Object, _size: usize, segment: *mut c_void) -> c_int {
         // SAFETY: dl_iterate_phdr(3) gives an object and what it was called with.
         let (address, name, segment) = unsafe { ((*object).address, (*object).name, &*segment.cast::<Segment>()) };
         let path = crate::descriptors::bytes(name);
@@ -257,9 +247,7 @@ fn loaded(segment: &Segment) {
         }
         0
     }
-    let mut segment = *segment;
-    // SAFETY: dl_iterate_phdr(3) calls `each` before it returns.
-    unsafe { dl_iterate_phdr(each, (&raw mut segment).cast()) };
+    objects(each, &mut { *segment });
 }
 
 /// The pid that called vfork(2), until it is seen to go on; 0 for none.

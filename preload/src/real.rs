@@ -1,6 +1,9 @@
-//! The next definition of a symbol behind ours, found once. It does not call it.
+//! The next definition of a symbol behind ours, found once in the tables of the loaded objects. It does not call it.
+//!
+//! Not by dlsym(3): since glibc 2.34 that has a version which older ones do not, and before it lies in a library that most
+//! programs do not load. The order and the choice of versions are those of `dlsym(RTLD_NEXT, …)`.
 
-use core::ffi::{CStr, c_char, c_void};
+use core::ffi::{CStr, c_char, c_int, c_void};
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// A symbol's next definition.
@@ -16,17 +19,151 @@ impl Real {
 
     /// Its address. A symbol that nobody defines is one that the program could not have called.
     pub(crate) fn get(&self) -> *mut c_void {
-        unsafe extern "C" {
-            fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
-        }
-        const NEXT: *mut c_void = -1_isize as *mut c_void;
         let found = self.found.load(Ordering::Relaxed);
         if !found.is_null() {
             return found;
         }
-        // SAFETY: dlsym(3) takes RTLD_NEXT and a name.
-        let found = unsafe { dlsym(NEXT, self.name.as_ptr()) };
+        let found = next(self.name);
         self.found.store(found, Ordering::Relaxed);
         found
     }
+}
+
+/// `struct dl_phdr_info` of link.h, as far as it is looked at.
+#[repr(C)]
+pub(crate) struct Object {
+    pub(crate) address: usize,
+    pub(crate) name: *const c_char,
+    headers: *const ProgramHeader,
+    count: u16,
+}
+
+/// `Elf64_Phdr` of elf.h.
+#[repr(C)]
+struct ProgramHeader {
+    kind: u32,
+    flags: u32,
+    offset: usize,
+    address: usize,
+    physical: usize,
+    file_size: usize,
+    memory_size: usize,
+    align: usize,
+}
+
+/// `Elf64_Sym` of elf.h.
+#[repr(C)]
+struct Symbol {
+    name: u32,
+    info: u8,
+    other: u8,
+    section: u16,
+    value: usize,
+    size: usize,
+}
+
+/// Calls `each` for the loaded objects in their order, until it returns another number than 0.
+pub(crate) fn objects<T>(each: extern "C" fn(*const Object, usize, *mut c_void) -> c_int, data: &mut T) {
+    unsafe extern "C" {
+        fn dl_iterate_phdr(each: extern "C" fn(*const Object, usize, *mut c_void) -> c_int, data: *mut c_void)
+        -> c_int;
+    }
+    // SAFETY: dl_iterate_phdr(3) calls `each` with objects and `data` before it returns.
+    unsafe { dl_iterate_phdr(each, (&raw mut *data).cast()) };
+}
+
+struct Search {
+    name: &'static CStr,
+    hash: u32,
+    /// Our own object has come by.
+    behind: bool,
+    found: *mut c_void,
+}
+
+fn next(name: &'static CStr) -> *mut c_void {
+    extern "C" fn each(object: *const Object, _size: usize, search: *mut c_void) -> c_int {
+        // SAFETY: an object, and what the search was begun with.
+        let (object, search) = unsafe { (&*object, &mut *search.cast::<Search>()) };
+        // SAFETY: the object's own table of headers.
+        let headers = unsafe { core::slice::from_raw_parts(object.headers, usize::from(object.count)) };
+        if !search.behind {
+            let own = next as *const () as usize;
+            let holds = |h: &ProgramHeader| h.kind == 1 && own.wrapping_sub(object.address + h.address) < h.memory_size;
+            search.behind = headers.iter().any(holds);
+            return 0;
+        }
+        let Some(dynamic) = headers.iter().find(|h| h.kind == 2) else { return 0 };
+        // SAFETY: the header says that the object's dynamic section lies there.
+        let found = unsafe { defined(object.address, (object.address + dynamic.address) as *const [usize; 2], search) };
+        search.found = found.unwrap_or(core::ptr::null_mut());
+        c_int::from(found.is_some())
+    }
+    let hash = name.to_bytes().iter().fold(5381_u32, |h, b| h.wrapping_mul(33).wrapping_add(u32::from(*b)));
+    let mut search = Search { name, hash, behind: false, found: core::ptr::null_mut() };
+    objects(each, &mut search);
+    search.found
+}
+
+/// The address of a function that an object defines, of the version that new programs are linked to.
+///
+/// # Safety
+/// `dynamic` is the dynamic section of an object that is loaded at `base`.
+unsafe fn defined(base: usize, mut dynamic: *const [usize; 2], search: &Search) -> Option<*mut c_void> {
+    const HASHES: usize = 0x6fff_fef5;
+    const VERSIONS: usize = 0x6fff_fff0;
+    const UNDEFINED: u16 = 0;
+    const INDIRECT: u8 = 10;
+    let (mut text, mut symbols, mut hashes, mut versions) = (0, 0, 0, 0);
+    // SAFETY: the section ends with a tag 0; its addresses are relocated, but for those of the vDSO, which is read-only. The
+    // tables are laid out as elf(5) says, hashes as the linkers write DT_GNU_HASH.
+    unsafe {
+        while (*dynamic)[0] != 0 {
+            let [tag, value] = *dynamic;
+            let place = if value < base { base + value } else { value };
+            match tag {
+                5 => text = place,
+                6 => symbols = place,
+                HASHES => hashes = place,
+                VERSIONS => versions = place,
+                _ => {}
+            }
+            dynamic = dynamic.add(1);
+        }
+        if text == 0 || symbols == 0 || hashes == 0 {
+            return None;
+        }
+        let head = hashes as *const [u32; 4];
+        let [buckets, first, words, shift] = *head;
+        let filter = head.add(1).cast::<u64>();
+        let hash = search.hash;
+        let word = *filter.add((hash / 64 % words) as usize);
+        if word >> (hash % 64) & word >> ((hash >> shift) % 64) & 1 == 0 {
+            return None;
+        }
+        let bucket = filter.add(words as usize).cast::<u32>();
+        let chain = bucket.add(buckets as usize);
+        let mut index = *bucket.add((hash % buckets) as usize);
+        while index >= first {
+            let link = *chain.add((index - first) as usize);
+            let symbol = &*(symbols as *const Symbol).add(index as usize);
+            let hidden = versions != 0 && *(versions as *const u16).add(index as usize) & 0x8000 != 0;
+            if link | 1 == hash | 1
+                && symbol.section != UNDEFINED
+                && !hidden
+                && CStr::from_ptr((text as *const c_char).add(symbol.name as usize)) == search.name
+            {
+                let address = (base + symbol.value) as *mut c_void;
+                if symbol.info & 15 != INDIRECT {
+                    return Some(address);
+                }
+                let resolve: unsafe extern "C" fn() -> *mut c_void = core::mem::transmute(address);
+                return Some(resolve());
+            }
+            if link & 1 == 1 {
+                break;
+            }
+            index += 1;
+        }
+    }
+    None
 }

@@ -9,5 +9,6 @@ mod loss;
 mod oracle;
 mod preload;
 mod run;
+mod spool;
 mod terminal;
 mod workloads;
