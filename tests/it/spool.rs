@@ -71,6 +71,95 @@ fn id(folder: &Path) -> String {
     name.strip_prefix("w-").expect("because that is how they are named").to_string()
 }
 
+/// `programs/steady.c`, compiled.
+fn steady() -> PathBuf {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("steady-{}", std::process::id()));
+    let source = root().join("tests/programs/steady.c");
+    let status = Command::new("cc").args(["-O1", "-o"]).arg(&program).arg(source).status();
+    assert!(status.is_ok_and(|s| s.success()), "cc failed");
+    program
+}
+
+/// The program is killed at random moments: all that had returned is told, and nothing else.
+#[test]
+fn a_killed_program() {
+    if !need(&["cc"]) {
+        return;
+    }
+    let program = steady();
+    let mut random = Random::seeded();
+    let mut moment = || match random.below(4) {
+        0 => (0, Duration::from_micros(random.below(30_000))),
+        _ => (1 + random.below(250) as usize, Duration::from_micros(random.below(1000))),
+    };
+    let moments: Vec<(usize, Duration)> = (0..200).map(|_| moment()).collect();
+    let around: Vec<usize> = std::thread::scope(|scope| {
+        let parts: Vec<_> = moments
+            .chunks(50)
+            .map(|part| {
+                let program = &program;
+                scope.spawn(move || part.iter().map(|m| killed_at(program, *m)).collect::<Vec<_>>())
+            })
+            .collect();
+        parts.into_iter().flat_map(|p| p.join().expect("because it has not failed")).collect()
+    });
+    let _ = fs::remove_file(&program);
+    eprintln!("killed 200 times after {} times around", around.iter().sum::<usize>());
+}
+
+/// One moment: so long after it has said so often that it has been around. How often it had been.
+fn killed_at(program: &Path, (times, delay): (usize, Duration)) -> usize {
+    let (dir, store) = (folder(), folder());
+    fs::write(dir.path().join("in"), [b'i'; 100]).expect("because the folder is ours");
+    for i in 0..64 {
+        fs::write(dir.path().join(format!("r{i}")), "read\n").expect("because the folder is ours");
+    }
+    let mut child = preloaded(&program.to_string_lossy(), &[], dir.path(), store.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("because cc has made it");
+    let mut said = child.stdout.take().expect("because it is piped");
+    said.read_exact(&mut vec![0; times]).expect("because the program goes on until it is killed");
+    std::thread::sleep(delay);
+    child.kill().expect("because nobody has waited for it");
+    child.wait().expect("because it was killed");
+    let mut rest = Vec::new();
+    said.read_to_end(&mut rest).expect("because the writer has gone");
+    let around = times + rest.len();
+    let opened = Store::open(store.path().to_path_buf()).expect("because the folder is ours");
+    let trouble = intake::take_in(&opened);
+    assert!(trouble.is_empty(), "{trouble:?}");
+    let runs = json(store.path(), &["workflows", "--json"]);
+    if runs.as_array().is_some_and(Vec::is_empty) {
+        assert_eq!(around, 0, "killed after {delay:?}, and nothing is told");
+        return 0;
+    }
+    assert!(spool(store.path()).is_empty(), "{:?}", spool(store.path()));
+    let run = Library::open(&opened).and_then(|mut l| l.find("last")).expect("because it was taken in");
+    let base = dir.path().canonicalize().expect("because it is there");
+    let within = |path: &str| Path::new(path).strip_prefix(&base).ok().map(|p| p.to_string_lossy().into_owned());
+    let generated: BTreeSet<String> = run.told.generated.iter().filter_map(|g| within(&g.path)).collect();
+    let used: BTreeSet<String> =
+        run.told.used.iter().filter_map(|u| within(&u.path)).filter(|p| p != "steady").collect();
+    // What had returned, and what may have been going on.
+    let names = |letter: char, end: usize| (0..end).map(|i| format!("{letter}{i}")).collect::<BTreeSet<_>>();
+    let context = format!("killed after {delay:?}, {around} times around");
+    assert!(generated.is_superset(&names('f', around)), "{context}: {generated:?}");
+    assert!(generated.is_subset(&names('f', around + 1)), "{context}: {generated:?}");
+    let mut least = names('r', around.min(64));
+    least.extend((around > 0).then(|| "in".to_string()));
+    assert!(used.is_superset(&least), "{context}: {used:?}");
+    let mut most = names('r', (around + 1).min(64));
+    most.insert("in".into());
+    assert!(used.is_subset(&most), "{context}: {used:?}");
+    for g in run.told.generated.iter().filter(|g| within(&g.path).is_some_and(|p| names('f', around).contains(&p))) {
+        assert_eq!(g.bytes.0, 11, "{context}: {}", g.path);
+    }
+    let of_in: u64 = run.told.used.iter().filter(|u| within(&u.path).as_deref() == Some("in")).map(|u| u.bytes.0).sum();
+    assert!((around as u64 * 10..=around as u64 * 10 + 10).contains(&of_in), "{context}: {of_in} bytes of `in`");
+    around
+}
+
 /// The library as it is shipped, without its debug information.
 fn shipped() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
