@@ -2,15 +2,18 @@
 //! know what the records mean.
 
 use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use flowcept_provenance::lineage::{Lineage, Provenance};
 
-use crate::capture::{clock, spool};
+use crate::capture::clock;
+use crate::capture::spool::{self, Status};
 use crate::context;
 use crate::store::Store;
-use crate::store::log::Writer;
+use crate::store::log::{self, Writer};
 use crate::workflow::Workflow;
 
 /// The spool of a store.
@@ -29,12 +32,40 @@ pub fn take_in(store: &Store) -> Vec<(PathBuf, anyhow::Error)> {
     trouble
 }
 
+/// Locks a workflow's folder against other takers; none where one has it, or has had it.
+fn locked(folder: &Path) -> Result<Option<File>> {
+    let lock = match File::open(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    // Opened before the other removed it, it can still be locked.
+    Ok((lock.try_lock().is_ok() && fs::symlink_metadata(folder).is_ok()).then_some(lock))
+}
+
+/// Removes what no taker will ever take in; what it was. A folder that was not removed comes with why not.
+pub fn prune(store: &Store) -> Vec<(PathBuf, Result<()>)> {
+    let mut removed = Vec::new();
+    for folder in spool::workflows(&spool_of(store)) {
+        let damaged = |lock: Option<File>| lock.filter(|_| spool::look(&folder).status == Status::Damaged);
+        match locked(&folder).map(damaged) {
+            Ok(Some(_lock)) => {
+                let done = fs::remove_dir_all(&folder);
+                removed.push((folder, done.map_err(Into::into)));
+            }
+            Ok(None) => {}
+            Err(error) => removed.push((folder, Err(error))),
+        }
+    }
+    removed
+}
+
 /// Takes in one workflow: what it was and what followed from it; none where it is not finished, or somebody else takes it.
 pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance)>> {
-    let lock = File::open(folder)?;
-    if lock.try_lock().is_err() || spool::is_live(folder) {
-        // Another command takes it in, or it is not finished.
-        return Ok(None);
+    let Some(_lock) = locked(folder)? else { return Ok(None) };
+    match spool::look(folder).status {
+        Status::Running => return Ok(None),
+        Status::Damaged => bail!("nothing in it says what ran; `flowcept spool prune` removes it"),
+        Status::Finished => {}
     }
     let host = context::host();
     let boot = clock::boot_id();
@@ -42,7 +73,7 @@ pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance
         return Ok(None);
     };
     let offset = clock::unix_ns().saturating_sub(clock::boot_ns());
-    let ended = taken.ended.map(|t| t + offset);
+    let ended = taken.ended.map(|t| t.saturating_add(offset));
     let workflow = match document(folder, id) {
         Some(document) => Workflow { ended, exit_code: taken.code, ..document },
         None => Workflow {
@@ -51,7 +82,7 @@ pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance
             name: taken.command.first().map_or("", |w| w.rsplit('/').next().unwrap_or(w)).to_string(),
             command: taken.command,
             directory: taken.directory,
-            started: taken.begun + offset,
+            started: taken.begun.saturating_add(offset),
             ended,
             exit_code: taken.code,
             boot,
@@ -63,21 +94,29 @@ pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance
         },
     };
     let path = store.log_path(&workflow);
-    // One that was being taken in when its taker was killed is begun anew.
-    if path.exists() && store.index()?.reader()?.number(id)?.is_none() {
+    if path.exists() && !log::read(&path).is_ok_and(|l| l.ended) && !store.knows(id)? {
         fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
     }
+    let there = path.exists();
+    // Under another name until it is whole: nobody takes a part for the workflow.
+    let part = path.with_extension("taking");
+    let _ = fs::remove_file(&part);
+    let mut log = if there { None } else { Some(Writer::create(&part, &workflow)?) };
     let mut lineage = Lineage::default();
-    let mut log = if path.exists() { None } else { Some(Writer::create(&path, &workflow)?) };
     for observation in taken.observations {
         log.iter_mut().for_each(|log| log.append(&observation));
         lineage.apply(observation);
     }
     let told = lineage.tell();
-    if let Some(mut log) = log.take() {
-        log.end(&workflow)?;
-        drop(log);
-        store.enter(&workflow, &told, &path)?;
+    match log {
+        Some(mut log) => {
+            let written = log.end(&workflow).map_err(anyhow::Error::from);
+            written.and_then(|()| Ok(fs::rename(&part, &path)?)).inspect_err(|_| drop(fs::remove_file(&part)))?;
+            drop(log);
+            store.enter(&workflow, &told, &path)?;
+        }
+        // Its taker was killed before it could remove the spool, maybe before the index had it.
+        None => drop(store.index()?),
     }
     fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
     Ok(Some((workflow, told)))
@@ -85,6 +124,11 @@ pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance
 
 /// The document that `flowcept run` has left there. Another id in it is nobody's that we know.
 fn document(folder: &Path, id: uuid::Uuid) -> Option<Workflow> {
-    let document: Workflow = serde_json::from_slice(&fs::read(folder.join(spool::DOCUMENT)).ok()?).ok()?;
+    const O_NOFOLLOW: i32 = 0o400_000;
+    let path = folder.join(spool::DOCUMENT);
+    let mut bytes = Vec::new();
+    let file = fs::OpenOptions::new().read(true).custom_flags(O_NOFOLLOW).open(path).ok()?;
+    file.take(16 << 20).read_to_end(&mut bytes).ok()?;
+    let document: Workflow = serde_json::from_slice(&bytes).ok()?;
     Some(document).filter(|d| d.id == id)
 }

@@ -99,6 +99,11 @@ impl Store {
         Ok(index)
     }
 
+    /// Whether the index has a run.
+    pub fn knows(&self, id: uuid::Uuid) -> Result<bool, StoreError> {
+        Ok(Index::open(&self.beside)?.reader()?.number(id)?.is_some())
+    }
+
     fn take_in(&self, index: &Index) -> Result<(), StoreError> {
         let mut waiting = Vec::new();
         let reader = index.reader()?;

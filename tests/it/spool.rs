@@ -160,6 +160,156 @@ fn killed_at(program: &Path, (times, delay): (usize, Duration)) -> usize {
     around
 }
 
+/// What the library makes is its user's alone.
+#[test]
+fn modes() {
+    let (dir, base) = (folder(), folder());
+    let store = base.path().join("store");
+    let mut command = preloaded("sh", &["-c", "umask 0; echo x > out; (umask 0; echo x > out2)"], dir.path(), &store);
+    assert!(command.status().is_ok_and(|s| s.success()));
+    let mode = |path: &Path| fs::symlink_metadata(path).expect("because it was made").permissions().mode() & 0o7777;
+    let folder = spool(&store).pop().expect("because the library leaves a folder");
+    assert_eq!((mode(&store), mode(&store.join("spool")), mode(&folder)), (0o700, 0o700, 0o700));
+    let segments: Vec<PathBuf> =
+        fs::read_dir(&folder).expect("because it is ours").flatten().map(|e| e.path()).collect();
+    assert!(segments.len() >= 2 && segments.iter().all(|s| mode(s) == 0o600), "{segments:?}");
+}
+
+/// Nobody makes the taker read what it should not, wait, or fill its memory; what is good is taken in all the same.
+#[test]
+fn traps() {
+    let (dir, store, elsewhere) = (folder(), folder(), folder());
+    let good = finished(dir.path(), store.path());
+    let plain = finished(dir.path(), store.path());
+    let away = finished(dir.path(), elsewhere.path());
+    let seg = |folder: &Path| {
+        fs::read_dir(folder).expect("because it is ours").flatten().next().expect("because it has one").path()
+    };
+    // A workflow that is a link to one elsewhere.
+    let link = store.path().join("spool/w-00000000-0000-4000-8000-000000000001");
+    symlink(&away, &link).expect("because the folder is ours");
+    // In a good one: a link to a segment elsewhere, a FIFO, a folder, a huge file with a hole, another's file.
+    symlink(seg(&away), good.join("1-1.seg")).expect("because the folder is ours");
+    nix::unistd::mkfifo(&good.join("2-2.seg"), nix::sys::stat::Mode::S_IRWXU).expect("because the folder is ours");
+    fs::create_dir(good.join("3-3.seg")).expect("because the folder is ours");
+    symlink(away.as_path(), good.join("3-3.seg/away")).expect("because the folder is ours");
+    let huge = fs::File::create(good.join("4-4.seg")).expect("because the folder is ours");
+    huge.set_len(10 << 30).expect("because a hole takes no room");
+    if nix::unistd::geteuid().is_root() {
+        fs::copy(seg(&away), good.join("5-5.seg")).expect("because the folder is ours");
+        std::os::unix::fs::chown(good.join("5-5.seg"), Some(65534), None).expect("because root may");
+    }
+    let begun = Instant::now();
+    let output = flowcept(store.path(), &["workflows", "--json"]);
+    assert!(begun.elapsed() < Duration::from_secs(20), "it waited, or read {:?}", begun.elapsed());
+    assert_eq!(text(&output.stderr), "");
+    let list: Value = serde_json::from_slice(&output.stdout).expect("because --json was asked for");
+    let told: BTreeSet<String> = ids(&list).into_iter().collect();
+    assert_eq!(told, BTreeSet::from([id(&good), id(&plain)]));
+    assert_eq!(spool(store.path()), [link]);
+    assert!(seg(&away).is_file(), "what a link leads to stays");
+    let show = flowcept(store.path(), &["show", &id(&good)]);
+    let show = text(&show.stdout);
+    assert!(show.contains("files in the spool that are no segments"), "{show}");
+    let library = Library::open(&Store::open(store.path().to_path_buf()).expect("because it is there"));
+    let run = library.and_then(|mut l| l.find(&id(&good))).expect("because it was taken in");
+    assert_eq!(run.told.activities.len(), 2, "sh and cat");
+}
+
+/// A folder of another user's is his to take in.
+#[test]
+fn another_users_folder() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can be somebody else");
+        return;
+    }
+    let (dir, store) = (folder(), folder());
+    let own = finished(dir.path(), store.path());
+    let open = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("because it is ours");
+    let copy = dir.path().join("copy");
+    fs::create_dir(&copy).expect("because the folder is ours");
+    for entry in fs::read_dir(&own).expect("because it is ours").flatten() {
+        let to = copy.join(entry.file_name());
+        fs::copy(entry.path(), &to).expect("because there is room");
+        open(&to);
+    }
+    [dir.path(), store.path(), &store.path().join("spool"), &copy].into_iter().for_each(open);
+    let theirs = store.path().join("spool/w-00000000-0000-4000-8000-000000000002");
+    let script = "mkdir \"$1\" && cp \"$0\"/* \"$1\" && chmod 777 \"$1\" && ln -s /etc \"$1\"/etc";
+    let status = Command::new("sh").args(["-c", script]).arg(&copy).arg(&theirs).uid(65534).gid(65534).status();
+    assert!(status.is_ok_and(|s| s.success()), "nobody cannot write here");
+    assert_eq!(fs::symlink_metadata(&theirs).expect("because he made it").uid(), 65534);
+    // He can neither look into ours nor put something there.
+    let look = Command::new("ls").arg(&own).uid(65534).gid(65534).stderr(Stdio::null()).status();
+    assert!(look.is_ok_and(|s| !s.success()), "nobody can read a spool");
+    assert_eq!(ids(&json(store.path(), &["spool", "--json"])), [id(&own)]);
+    assert_eq!(ids(&json(store.path(), &["workflows", "--json"])), [id(&own)]);
+    assert_eq!(spool(store.path()), [theirs]);
+}
+
+/// Two takers at once, five workflows: each is there once.
+#[test]
+fn two_takers() {
+    let (dir, store) = (folder(), folder());
+    for _ in 0..4 {
+        let mut made: Vec<String> = (0..5).map(|_| id(&finished(dir.path(), store.path()))).collect();
+        let outputs = std::thread::scope(|scope| {
+            let both = [0, 1].map(|_| scope.spawn(|| flowcept(store.path(), &["workflows", "--json"])));
+            both.map(|t| t.join().expect("because it has not failed"))
+        });
+        for output in outputs {
+            assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
+        }
+        let mut told = ids(&json(store.path(), &["workflows", "--json"]));
+        told.sort();
+        let count = told.len();
+        told.dedup();
+        assert_eq!(told.len(), count, "one is there twice");
+        made.retain(|id| !told.contains(id));
+        assert!(made.is_empty(), "{made:?} were not taken in");
+        assert!(spool(store.path()).is_empty());
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(status.is_ok_and(|s| s.success()), "cp failed");
+}
+
+/// A taker that is killed half way: the next one finishes, and the workflow is there once and whole.
+#[test]
+fn a_killed_taker() {
+    let (dir, store) = (folder(), folder());
+    let one = finished(dir.path(), store.path());
+    let kept = dir.path().join("kept");
+    copy(&one, &kept);
+    let whole = json(store.path(), &["show", "--json", "last"]);
+    assert_eq!(whole["tasks"].as_array().map(Vec::len), Some(2));
+    let log = store.path().join("logs").join(format!("{}.log", id(&one)));
+    let bytes = fs::read(&log).expect("because the taker wrote it");
+    let fresh = |keep: &dyn Fn(&Path)| {
+        let store = folder();
+        fs::create_dir_all(store.path().join("logs")).expect("because the folder is ours");
+        fs::create_dir_all(store.path().join("spool")).expect("because the folder is ours");
+        copy(&kept, &store.path().join("spool").join(one.file_name().expect("because it has one")));
+        keep(&store.path().join("logs").join(log.file_name().expect("because it has one")));
+        let told = json(store.path(), &["show", "--json", "last"]);
+        assert_eq!(told["tasks"].as_array().map(Vec::len), Some(2), "{told}");
+        assert_eq!(ids(&json(store.path(), &["workflows", "--json"])), [id(&one)]);
+        assert!(spool(store.path()).is_empty());
+        assert_eq!(fs::read_dir(store.path().join("logs")).expect("because it is there").count(), 1);
+        let text = flowcept(store.path(), &["show"]).stdout;
+        assert!(!self::text(&text).contains("cut ×"), "{}", self::text(&text));
+    };
+    // After the log, before the index; within the log, under either name; before it had its first byte.
+    fresh(&|log| fs::write(log, &bytes).expect("because the folder is ours"));
+    fresh(&|log| fs::write(log, &bytes[..bytes.len() * 2 / 3]).expect("because the folder is ours"));
+    fresh(&|log| {
+        fs::write(log.with_extension("taking"), &bytes[..bytes.len() / 2]).expect("because the folder is ours")
+    });
+    fresh(&|log| fs::write(log.with_extension("taking"), "").expect("because the folder is ours"));
+}
+
 /// The library as it is shipped, without its debug information.
 fn shipped() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -5,8 +5,10 @@ mod images;
 mod volumes;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use flowcept_provenance::identity::ImageNo;
 use flowcept_provenance::observation::{Lost, Observation};
@@ -43,9 +45,44 @@ pub struct Taken {
     pub code: Option<u32>,
 }
 
-/// Whether a process of the spool still runs.
-pub fn is_live(folder: &Path) -> bool {
-    images::read(folder).images.iter().any(Image::is_alive)
+/// How far a workflow in a spool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// One of its processes is there, or it has hardly begun.
+    Running,
+    /// All have ended.
+    Finished,
+    /// Nothing in it says what ran.
+    Damaged,
+}
+
+/// A workflow's spool from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// See [`Status`].
+    pub status: Status,
+    /// Segments that can be read.
+    pub segments: usize,
+    /// What its files take on the disk.
+    pub bytes: u64,
+}
+
+/// A program that has made its folder has its first segment long before this has passed.
+const BEGINS_WITHIN: Duration = Duration::from_secs(10);
+
+/// Looks at a workflow's spool.
+pub fn look(folder: &Path) -> Look {
+    let found = images::read(folder);
+    let status = if found.images.iter().any(Image::is_alive) {
+        Status::Running
+    } else if !found.images.is_empty() {
+        Status::Finished
+    } else {
+        let changed = fs::symlink_metadata(folder).and_then(|m| m.modified()).ok();
+        let young = changed.and_then(|t| t.elapsed().ok()).is_some_and(|age| age < BEGINS_WITHIN);
+        if young && found.unreadable.is_empty() { Status::Running } else { Status::Damaged }
+    };
+    Look { status, segments: found.images.len(), bytes: found.bytes }
 }
 
 /// Whether something in the spool says what ran.
@@ -55,7 +92,7 @@ pub fn is_readable(folder: &Path) -> bool {
 
 /// Reads a spool; none where nothing in it says what ran.
 pub fn read(folder: &Path, boot: u128, host: u32) -> Option<Taken> {
-    let images::Found { mut images, unreadable, lost } = images::read(folder);
+    let images::Found { mut images, unreadable, blank, lost, .. } = images::read(folder);
     images.sort_by_key(|i| (i.began.header.at, i.began.pid));
     let family = images::Family::of(&images);
     let mut decoder = Decoder::new(boot, host);
@@ -88,6 +125,7 @@ pub fn read(folder: &Path, boot: u128, host: u32) -> Option<Taken> {
         }
     };
     loss(lost, "records for which a segment had no room, or that were not finished when their process was killed");
+    loss(blank, "segments for which there was no room: what their processes did is not known");
     for (count, why) in unreadable {
         match why {
             NoSegment::Foreign => loss(count, "files in the spool that are no segments"),
@@ -122,7 +160,7 @@ fn begin(
         Record::Forked(Forked {
             header: header(Kind::Forked, image, at),
             parent,
-            start: began.start * 10_000_000,
+            start: began.start.saturating_mul(10_000_000),
             clone_flags: 0,
             digest,
             pid: began.pid,
@@ -153,7 +191,7 @@ fn begin(
     let record = Execed {
         header: header(Kind::Execed, own, began.header.at),
         previous,
-        start: began.start * 10_000_000,
+        start: began.start.saturating_mul(10_000_000),
         digest: began.digest,
         executable: began.executable,
         volume: volumes.of(&began.executable, &image.executable, began.state.mode),
@@ -284,11 +322,12 @@ fn rename(
     decoder.observe(Record::Named(record, [&[], &[], &old_name, &[], &new_name]))
 }
 
-/// The folders of workflows in a spool.
+/// The folders of workflows in a spool, as far as they are the caller's own: what others say of themselves is theirs to take.
 pub fn workflows(spool: &Path) -> Vec<std::path::PathBuf> {
+    let own = nix::unistd::geteuid().as_raw();
     let entries = fs::read_dir(spool).into_iter().flatten().flatten();
     // Never through a link: only what is a folder itself.
-    let folders = entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path());
+    let folders = entries.filter(|e| e.metadata().is_ok_and(|m| m.is_dir() && m.uid() == own)).map(|e| e.path());
     folders.filter(|p| workflow_id(p).is_some()).collect()
 }
 
@@ -300,7 +339,7 @@ pub fn workflow_id(folder: &Path) -> Option<uuid::Uuid> {
 /// Costs as an image's end tells them.
 fn costs(exited: &flowcept_wire::library::Exited) -> Costs {
     Costs {
-        cpu: exited.user + exited.system,
+        cpu: exited.user.saturating_add(exited.system),
         user: exited.user,
         system: exited.system,
         storage_read: exited.storage_read,

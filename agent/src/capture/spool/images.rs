@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use flowcept_provenance::observation::Counted;
@@ -47,30 +47,49 @@ pub(super) enum Act {
 pub(super) struct Found {
     pub(super) images: Vec<Image>,
     pub(super) unreadable: Vec<(u64, NoSegment)>,
+    /// Files that were made and got no room, or that are being made.
+    pub(super) blank: u64,
+    /// What all files take on the disk.
+    pub(super) bytes: u64,
     /// Records that are not there.
     pub(super) lost: u64,
 }
 
-/// Reads all segments of a folder. Nothing in it is trusted: links are not followed, what is too large is not read.
+/// Reads all segments of a folder. Nothing in it is trusted: links are not followed, what is another's or too large is not
+/// read.
 pub(super) fn read(folder: &Path) -> Found {
-    let mut found = Found { images: Vec::new(), unreadable: Vec::new(), lost: 0 };
+    let mut found = Found { images: Vec::new(), unreadable: Vec::new(), blank: 0, bytes: 0, lost: 0 };
+    let own = nix::unistd::geteuid().as_raw();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(|e| e.file_name() != super::DOCUMENT) {
         let mut bytes = Vec::new();
         // O_NOFOLLOW; O_NONBLOCK, for a FIFO would wait for its writer.
         let file = fs::OpenOptions::new().read(true).custom_flags(0o400_000 | 0o4000).open(entry.path());
         let Ok(file) = file else { continue };
-        if !file.metadata().is_ok_and(|m| m.is_file()) || file.take(LIMIT).read_to_end(&mut bytes).is_err() {
+        let Some(about) = file.metadata().ok().filter(|m| m.is_file() && m.uid() == own) else { continue };
+        found.bytes += about.blocks() * 512;
+        if about.len() > LIMIT {
+            found.unreadable.push((1, NoSegment::Foreign));
             continue;
         }
-        match segment::open(&bytes) {
-            Ok((begin, records)) => match Image::of(&begin, records, &mut found.lost) {
-                Some(image) => found.images.push(image),
-                None => found.lost += 1,
-            },
-            Err(why) => found.unreadable.push((1, why)),
+        if file.take(LIMIT).read_to_end(&mut bytes).is_err() {
+            continue;
         }
+        found.add(&bytes);
     }
     found
+}
+
+impl Found {
+    fn add(&mut self, bytes: &[u8]) {
+        match segment::open(bytes) {
+            Ok((begin, records)) => match Image::of(&begin, records, &mut self.lost) {
+                Some(image) => self.images.push(image),
+                None => self.lost = self.lost.saturating_add(1),
+            },
+            Err(NoSegment::Foreign) if bytes.iter().take(segment::MAGIC.len()).all(|b| *b == 0) => self.blank += 1,
+            Err(why) => self.unreadable.push((1, why)),
+        }
+    }
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -81,10 +100,10 @@ impl Image {
     fn of(begin: &segment::Begin, mut records: segment::Records<'_>, lost: &mut u64) -> Option<Self> {
         let mut image: Option<Self> = None;
         let mut directory = String::new();
-        *lost += begin.dropped;
+        *lost = lost.saturating_add(begin.dropped);
         for record in records.by_ref() {
             let Ok(record) = record else {
-                *lost += 1;
+                *lost = lost.saturating_add(1);
                 continue;
             };
             let absolute = |name: &[u8]| match text(name) {
@@ -116,10 +135,10 @@ impl Image {
                 (Record::Waited(waited), Some(image)) => image.waited.push(waited),
                 (Record::Exited(exited), Some(image)) => image.exited = Some(exited),
                 (Record::Unseen(unseen), Some(image)) => image.acts.push(Act::Unseen(unseen)),
-                _ => *lost += 1,
+                _ => *lost = lost.saturating_add(1),
             }
         }
-        *lost += records.unfinished;
+        *lost = lost.saturating_add(records.unfinished);
         image
     }
 
@@ -131,13 +150,28 @@ impl Image {
         redact::arguments(words).iter().map(ToString::to_string).collect()
     }
 
-    /// Whether its process is still there: the same pid, started at the same time.
+    /// Whether its process is still there, the same pid, started at the same time; or a child of it that may not have said
+    /// anything yet.
     pub(super) fn is_alive(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.began.pid)).unwrap_or_default();
-        let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
-        let zombie = fields.next() == Some("Z");
-        fields.nth(18).and_then(|f| f.parse().ok()) == Some(self.began.start) && !zombie
+        let child = |s: &Started| {
+            let told = s.header.at / TICK;
+            start_of(s.pid).is_some_and(|start| (told.saturating_sub(1)..told + FORK_TAKES).contains(&start))
+        };
+        start_of(self.began.pid) == Some(self.began.start) || self.started.iter().any(child)
     }
+}
+
+/// Nanoseconds of a clock tick, as /proc has it.
+const TICK: u64 = 10_000_000;
+/// Ticks from the moment before fork(2) to the child's start, at most.
+const FORK_TAKES: u64 = 100;
+
+/// When a process that is there started, in ticks.
+fn start_of(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let zombie = fields.next() == Some("Z");
+    fields.nth(18).and_then(|f| f.parse().ok()).filter(|_| !zombie)
 }
 
 /// Whether two images are of one process.
@@ -184,7 +218,8 @@ impl Family {
                 let same = |p: &usize| images[*p].began.pid == began.parent_pid;
                 (0..i).rev().find(same).map(|p| (began.header.at.saturating_sub(1), p))
             };
-            let forked = (began.flags & FORKED != 0).then(|| by_id.get(&began.parent).copied()).flatten();
+            // Nobody is forked by himself or by who came later, whatever a damaged segment says.
+            let forked = by_id.get(&began.parent).copied().filter(|p| began.flags & FORKED != 0 && *p < i);
             let parent = match (forked, previous) {
                 (_, Some(previous)) => family.parents[previous].map(|p| (0, p)),
                 (Some(parent), _) => Some((told.map_or(began.header.at, |t| t.0), parent)),
