@@ -160,6 +160,77 @@ fn killed_at(program: &Path, (times, delay): (usize, Duration)) -> usize {
     around
 }
 
+/// A filesystem of its own at a folder, until it is dropped.
+struct Mounted<'a>(&'a Path);
+
+impl<'a> Mounted<'a> {
+    fn of(options: &str, at: &'a Path) -> Option<Self> {
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(at).status();
+        let mounted = status.is_ok_and(|s| s.success());
+        if !mounted {
+            eprintln!("skipped: no mount here");
+        }
+        mounted.then_some(Self(at))
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0).status();
+    }
+}
+
+const WRITES: &str = "i=0; while [ $i -lt 500 ]; do echo $i > f$i; i=$((i+1)); done; cat f499; exit 3";
+
+/// A full disk under the spool costs records, which is told, and not the program.
+#[test]
+fn a_full_disk() {
+    let (dir, store) = (folder(), folder());
+    let place = store.path().join("spool");
+    fs::create_dir(&place).expect("because the folder is ours");
+    // Room for the first segment as it begins, and not for more of it, nor for a second.
+    let Some(_mounted) = Mounted::of("size=60k", &place) else { return };
+    let output = preloaded("sh", &["-c", WRITES], dir.path(), store.path()).output();
+    let output = output.expect("because sh is on every machine");
+    assert_eq!((output.status.code(), &*output.stdout, &*output.stderr), (Some(3), &b"499\n"[..], &b""[..]));
+    let opened = Store::open(store.path().to_path_buf()).expect("because the folder is ours");
+    let trouble = intake::take_in(&opened);
+    assert!(trouble.is_empty(), "{trouble:?}");
+    let run = Library::open(&opened).and_then(|mut l| l.find("last")).expect("because it was taken in");
+    let told = run.told.generated.len();
+    assert!((20..500).contains(&told), "{told} files");
+    let count = |why: &str| {
+        run.told.gaps.iter().filter(|g| g.kind.contains(why) || g.why.contains(why)).map(|g| g.count).sum::<u64>()
+    };
+    assert!(count("records for which a segment had no room") as usize >= 500 - told, "{:?}", run.told.gaps);
+    assert_eq!(count("segments for which there was no room"), 1, "{:?}", run.told.gaps);
+}
+
+/// Where no spool can be, the program runs as ever.
+#[test]
+fn no_place_for_a_spool() {
+    let (dir, store) = (folder(), folder());
+    let closed = store.path().join("closed");
+    fs::create_dir(&closed).expect("because the folder is ours");
+    let _mounted = Mounted::of("ro", &closed);
+    let long = format!("/tmp/{}", "long/".repeat(120));
+    let full = store.path().join("full");
+    fs::create_dir(&full).expect("because the folder is ours");
+    let _full = Mounted::of("size=16k", &full);
+    for place in [closed.as_path(), &full, Path::new("/dev/null/store"), Path::new("/proc/store"), Path::new(&long)] {
+        for variable in ["FLOWCEPT_STORE", "FLOWCEPT_SPOOL"] {
+            let mut command = preloaded("sh", &["-c", WRITES], dir.path(), place);
+            let output = command.env_remove("FLOWCEPT_STORE").env(variable, place).output();
+            let output = output.expect("because sh is on every machine");
+            let seen = (output.status.code(), text(&output.stdout), text(&output.stderr));
+            assert_eq!(seen, (Some(3), "499\n".into(), String::new()), "{variable}={}", place.display());
+        }
+    }
+    let mut homeless = preloaded("sh", &["-c", WRITES], dir.path(), store.path());
+    let output = homeless.env_remove("FLOWCEPT_STORE").env_remove("HOME").env_remove("XDG_STATE_HOME").output();
+    assert_eq!(output.expect("because sh is on every machine").status.code(), Some(3));
+}
+
 /// What the library makes is its user's alone.
 #[test]
 fn modes() {
