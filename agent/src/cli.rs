@@ -3,6 +3,7 @@
 mod doctor;
 mod run;
 mod show;
+mod spool;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -87,6 +88,18 @@ enum Command {
     /// Print where the library is that watches a program from inside
     #[command(after_help = "Example:\n  LD_PRELOAD=$(flowcept preload-path) ./pipeline.sh; flowcept show last")]
     PreloadPath,
+    /// List what the library has left in the spool: workflows that still run, and those that are not taken in yet
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  flowcept spool\n  flowcept spool --json | jq '.[] | select(.running) | .workflow_id'\n\nEvery command that asks the store takes in what has ended; this one does not."
+    )]
+    Spool {
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+        #[command(subcommand)]
+        command: Option<SpoolCommand>,
+    },
     /// Work on the store itself
     Store {
         #[command(subcommand)]
@@ -95,6 +108,17 @@ enum Command {
     /// Tell what this host can capture, and what to do about the rest
     #[command(after_help = "Example:\n  sudo flowcept doctor")]
     Doctor {
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SpoolCommand {
+    /// Remove workflows that are damaged: no process of theirs is there, and nothing says what ran
+    #[command(after_help = "Example:\n  flowcept spool prune")]
+    Prune {
         /// JSON instead of text
         #[arg(long)]
         json: bool,
@@ -221,8 +245,17 @@ fn key_value(text: &str) -> Result<(String, String), String> {
     Ok((key.to_string(), value.to_string()))
 }
 
-/// The store that the command line or the environment names.
+/// The store that the command line or the environment names, with all that is finished in its spool.
 fn store(named: Option<PathBuf>) -> Result<Store> {
+    let store = as_it_is(named)?;
+    for (folder, error) in intake::take_in(&store) {
+        eprintln!("flowcept: {}: {error:#}", folder.display());
+    }
+    Ok(store)
+}
+
+/// The same, without a look at its spool.
+fn as_it_is(named: Option<PathBuf>) -> Result<Store> {
     let folder = match named {
         Some(folder) => folder,
         None => {
@@ -234,11 +267,7 @@ fn store(named: Option<PathBuf>) -> Result<Store> {
                 .join("flowcept")
         }
     };
-    let store = Store::open(folder)?;
-    for (folder, error) in intake::take_in(&store) {
-        eprintln!("flowcept: {}: {error:#}", folder.display());
-    }
-    Ok(store)
+    Ok(Store::open(folder)?)
 }
 
 /// Runs a parsed command line.
@@ -265,6 +294,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             eprintln!("flowcept: the index holds {count} workflows{place}");
             Ok(ExitCode::SUCCESS)
         }
+        Command::Spool { json, command: None } => Ok(spool::list(&as_it_is(named)?, json)),
+        Command::Spool { command: Some(SpoolCommand::Prune { json }), .. } => spool::prune(&as_it_is(named)?, json),
         Command::PreloadPath => preload_path(),
         Command::Doctor { json } => doctor::run(json),
     }

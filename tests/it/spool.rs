@@ -71,6 +71,12 @@ fn id(folder: &Path) -> String {
     name.strip_prefix("w-").expect("because that is how they are named").to_string()
 }
 
+/// Makes a folder as old as one that no program has only just begun.
+fn age(folder: &Path) {
+    let file = fs::File::open(folder).expect("because it is there");
+    file.set_modified(SystemTime::now() - Duration::from_secs(60)).expect("because it is ours");
+}
+
 /// `programs/steady.c`, compiled.
 fn steady() -> PathBuf {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("steady-{}", std::process::id()));
@@ -379,6 +385,98 @@ fn a_killed_taker() {
         fs::write(log.with_extension("taking"), &bytes[..bytes.len() / 2]).expect("because the folder is ours")
     });
     fresh(&|log| fs::write(log.with_extension("taking"), "").expect("because the folder is ours"));
+}
+
+/// A damaged workflow is reported and is in nobody's way; `spool` lists it and `spool prune` removes it.
+#[test]
+fn a_damaged_workflow() {
+    let (dir, store) = (folder(), folder());
+    let good = finished(dir.path(), store.path());
+    let spooled = store.path().join("spool");
+    let garbage = spooled.join("w-00000000-0000-4000-8000-000000000003");
+    let empty = spooled.join("w-00000000-0000-4000-8000-000000000004");
+    let begins = spooled.join("w-00000000-0000-4000-8000-000000000005");
+    for folder in [&garbage, &empty, &begins] {
+        fs::create_dir(folder).expect("because the folder is ours");
+    }
+    fs::write(garbage.join("1-1.seg"), "no segment").expect("because the folder is ours");
+    age(&empty);
+    let list = json(store.path(), &["spool", "--json"]);
+    let statuses = list.as_array().expect("because it is a list").iter();
+    let mut statuses: Vec<_> = statuses.map(|r| (r["workflow_id"].to_string(), r["status"].to_string())).collect();
+    statuses.sort();
+    let expected = [(&garbage, "DAMAGED"), (&empty, "DAMAGED"), (&begins, "RUNNING"), (&good, "FINISHED")];
+    let mut expected = expected.map(|(f, s)| (format!("\"{}\"", id(f)), format!("\"{s}\"")));
+    expected.sort();
+    assert_eq!(statuses, expected);
+    let output = flowcept(store.path(), &["workflows", "--json"]);
+    let stderr = text(&output.stderr);
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(0), 2), "{stderr}");
+    assert!(
+        stderr.contains(&id(&garbage)) && stderr.contains(&id(&empty)) && stderr.contains("spool prune"),
+        "{stderr}"
+    );
+    assert_eq!(ids(&serde_json::from_slice(&output.stdout).expect("because --json was asked for")), [id(&good)]);
+    let table = flowcept(store.path(), &["spool"]);
+    let table = text(&table.stdout);
+    assert!(table.lines().count() == 3 && table.contains("DAMAGED") && table.contains("0 segments"), "{table}");
+    let removed = json(store.path(), &["spool", "prune", "--json"]);
+    assert_eq!(removed["removed"].as_array().map(Vec::len), Some(2), "{removed}");
+    assert_eq!(spool(store.path()), [begins]);
+    let again = flowcept(store.path(), &["spool", "prune"]);
+    assert_eq!((again.status.code(), text(&again.stdout)), (Some(0), String::new()));
+    for arguments in [&["spool", "--help"][..], &["spool", "prune", "--help"]] {
+        let help = text(&flowcept(store.path(), arguments).stdout);
+        assert!(help.contains("Example") && help.contains("flowcept spool"), "{help}");
+    }
+}
+
+/// Waits for a file, then tells what it says.
+fn once_there(path: &Path) -> String {
+    let begun = Instant::now();
+    while fs::read_to_string(path).map_or(0, |t| t.len()) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{} was never made", path.display());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    fs::read_to_string(path).expect("because it is there")
+}
+
+/// A workflow is taken in when the last of its processes has ended, and not before: also where the first has gone and the one
+/// that is left has done nothing so far.
+#[test]
+fn a_running_program() {
+    let scripts = ["echo $$ > pid; read x < go; echo done > out", "(read x < go; echo done > out) & echo $! > pid"];
+    for script in scripts {
+        let (dir, store) = (folder(), folder());
+        let go = dir.path().join("go");
+        nix::unistd::mkfifo(&go, nix::sys::stat::Mode::S_IRWXU).expect("because the folder is ours");
+        let mut child = preloaded("sh", &["-c", script], dir.path(), store.path()).spawn();
+        let child = child.as_mut().expect("because sh is on every machine");
+        let pid = once_there(&dir.path().join("pid"));
+        if script.starts_with('(') {
+            assert!(child.wait().is_ok_and(|s| s.success()));
+        }
+        assert_eq!(ids(&json(store.path(), &["workflows", "--json"])).len(), 0, "{script}: it still runs");
+        let list = json(store.path(), &["spool", "--json"]);
+        let row = &list[0];
+        assert!(row["running"] == true && row["status"] == "RUNNING" && row["segments"] == 1, "{list}");
+        assert!(row["bytes"].as_u64().is_some_and(|b| b >= 32 << 10), "{list}");
+        let removed = json(store.path(), &["spool", "prune", "--json"]);
+        assert_eq!(removed["removed"].as_array().map(Vec::len), Some(0));
+        fs::write(&go, "go\n").expect("because it has a reader");
+        let _ = child.wait();
+        once_there(&dir.path().join("out"));
+        let process = PathBuf::from(format!("/proc/{}", pid.trim()));
+        let begun = Instant::now();
+        while fs::read_to_string(process.join("stat")).is_ok_and(|s| !s.contains(") Z")) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "{script}: it never ended");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(ids(&json(store.path(), &["workflows", "--json"])).len(), 1, "{script}");
+        let generated = json(store.path(), &["show", "--json"]).to_string();
+        assert!(generated.contains("/out"), "{script}: {generated}");
+        assert!(spool(store.path()).is_empty());
+    }
 }
 
 /// The library as it is shipped, without its debug information.
