@@ -14,7 +14,7 @@ use flowcept_wire::header::Kind;
 use flowcept_wire::library::{INHERITED, Moved, Renamed, Used};
 
 use crate::identity::{self, Met};
-use crate::lifecycle::{boot_clock, boot_clock_coarse, in_vfork, own_segment, segment};
+use crate::lifecycle::{boot_clock, boot_clock_coarse, borrowed, own_segment, segment};
 use crate::raw;
 use crate::segment::Segment;
 
@@ -79,7 +79,14 @@ impl Slot {
 static SLOTS_OF: [Slot; SLOTS] = [const { Slot::empty() }; SLOTS];
 static OPENED: AtomicU32 = AtomicU32::new(1);
 
+/// Stands for all descriptors of a process that has another's memory.
+static NOT_OURS: Slot = Slot::empty();
+
 fn slot(fd: c_int) -> Option<&'static Slot> {
+    if borrowed() {
+        NOT_OURS.clear();
+        return Some(&NOT_OURS);
+    }
     SLOTS_OF.get(usize::try_from(fd).ok()?)
 }
 
@@ -125,11 +132,8 @@ pub(crate) fn before(flags: c_int) -> u64 {
 /// A descriptor was made by name.
 pub(crate) fn opened(fd: c_int, directory: c_int, name: *const c_char, flags: c_int, before: u64) {
     let Some(slot) = slot(fd) else { return };
-    let name = bytes(name);
-    // A child of vfork(2) has descriptors of its own, and these notes are its parent's: what it makes is told, and no more.
-    let lone = Slot::empty();
-    let slot = if in_vfork() { &lone } else { slot };
     slot.clear();
+    let name = bytes(name);
     let mut link = [0; 512];
     let base = base(directory, name, &mut link);
     let slash = usize::from(base > 0);
@@ -287,7 +291,7 @@ pub(crate) fn changed(fd: c_int, to_nothing: bool, first: u64) {
 
 /// A descriptor is about to be closed.
 pub(crate) fn closing(fd: c_int) {
-    let Some(slot) = slot(fd).filter(|_| !in_vfork()) else { return };
+    let Some(slot) = slot(fd) else { return };
     if let Some(segment) = own_segment()
         && slot.generation.load(Ordering::Relaxed) == segment.generation
         && slot.shared.load(Ordering::Relaxed) == 0
@@ -303,6 +307,9 @@ pub(crate) fn closing(fd: c_int) {
 
 /// All descriptors from one to another are about to be closed.
 pub(crate) fn closing_range(first: u32, last: u32) {
+    if borrowed() {
+        return;
+    }
     for fd in first..=last.min(SLOTS as u32 - 1) {
         closing(fd as c_int);
     }
@@ -311,7 +318,7 @@ pub(crate) fn closing_range(first: u32, last: u32) {
 /// A descriptor became another of the same open file.
 pub(crate) fn duplicated(old: c_int, new: c_int) {
     let (Some(from), Some(to)) = (slot(old), slot(new)) else { return };
-    if old == new || new < 0 || in_vfork() {
+    if old == new || borrowed() {
         return;
     }
     let length = from.length.load(Ordering::Relaxed);
@@ -334,6 +341,9 @@ pub(crate) fn replaced(fd: c_int) {
 
 /// The working directory is another.
 pub(crate) fn directory_changed() {
+    if borrowed() {
+        return;
+    }
     let Some(segment) = segment() else { return };
     let mut path = [0; 4096];
     let length = raw::working_directory(&mut path);

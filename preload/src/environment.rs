@@ -63,22 +63,39 @@ struct Own(UnsafeCell<[u8; SPOOL + 32]>);
 unsafe impl Sync for Own {}
 static OWN: Own = Own(UnsafeCell::new([0; SPOOL + 32]));
 
+const NAME: &[u8] = b"FLOWCEPT_SPOOL=";
+
+/// Notes FLOWCEPT_SPOOL as programs that this one starts must have it; whether there is room.
+pub(crate) fn note_spool(path: &[u8]) -> bool {
+    if path.len() > SPOOL {
+        return false;
+    }
+    // SAFETY: see `Own`.
+    let own = unsafe { &mut *OWN.0.get() };
+    own[..NAME.len()].copy_from_slice(NAME);
+    own[NAME.len()..NAME.len() + path.len()].copy_from_slice(path);
+    own[NAME.len() + path.len()] = 0;
+    true
+}
+
+/// The variable that was noted, with its name.
+pub(crate) fn spool() -> Option<&'static CStr> {
+    // SAFETY: see `Own`.
+    let own = unsafe { &*OWN.0.get() };
+    CStr::from_bytes_until_nul(own).ok().filter(|text| !text.is_empty())
+}
+
 /// Sets FLOWCEPT_SPOOL for the programs that this one starts; whether that could be done.
 pub(crate) fn set_spool(path: &[u8]) -> bool {
     unsafe extern "C" {
         static mut environ: *mut *const c_char;
     }
-    const NAME: &[u8] = b"FLOWCEPT_SPOOL=";
-    if path.len() > SPOOL {
+    if !note_spool(path) {
         return false;
     }
     // SAFETY: the constructor runs before the program has threads; the array is as environ(7) says.
     unsafe {
-        let own = &mut *OWN.0.get();
-        own[..NAME.len()].copy_from_slice(NAME);
-        own[NAME.len()..NAME.len() + path.len()].copy_from_slice(path);
-        own[NAME.len() + path.len()] = 0;
-        let text: *const c_char = own.as_ptr().cast();
+        let text: *const c_char = OWN.0.get().cast();
         let count = strings(environ).count();
         for i in 0..count {
             let at = environ.add(i);

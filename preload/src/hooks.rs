@@ -1,20 +1,27 @@
 //! The symbols that are interposed, one file a family. A hook calls the function that the program called, once, with what it
 //! was given, and hands the result on; the logic is elsewhere.
 
+/// The next definition of a symbol.
+macro_rules! next {
+    ($symbol:ident) => {{
+        const NAME: &core::ffi::CStr =
+            match core::ffi::CStr::from_bytes_with_nul(concat!(stringify!($symbol), "\0").as_bytes()) {
+                Ok(name) => name,
+                Err(_) => c"",
+            };
+        static REAL: crate::real::Real = crate::real::Real::new(NAME);
+        REAL.get()
+    }};
+}
+
 /// Defines one hook.
 macro_rules! hook {
     ($symbol:ident ($($argument:ident: $type:ty),*) -> $result:ty, $first:expr, |$was:pat_param, $made:pat_param| $after:expr) => {
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $symbol($($argument: $type),*) -> $result {
-            const NAME: &core::ffi::CStr =
-                match core::ffi::CStr::from_bytes_with_nul(concat!(stringify!($symbol), "\0").as_bytes()) {
-                    Ok(name) => name,
-                    Err(_) => c"",
-                };
-            static REAL: crate::real::Real = crate::real::Real::new(NAME);
             type Function = unsafe extern "C" fn($($type),*) -> $result;
             // SAFETY: the next definition of this symbol has this symbol's type.
-            let real = unsafe { core::mem::transmute::<*mut core::ffi::c_void, Function>(REAL.get()) };
+            let real = unsafe { core::mem::transmute::<*mut core::ffi::c_void, Function>(next!($symbol)) };
             match $first {
                 // SAFETY: the caller keeps to the function's contract.
                 $was => match unsafe { real($($argument),*) } {
@@ -38,44 +45,7 @@ macro_rules! hooks {
     };
 }
 
-/// Defines hooks of functions that cannot be called from a hook: printf(3) and its like take arguments of unknown number,
-/// vfork(2) returns twice. What is to be noted is noted, and the real function is jumped to, which finds registers and stack
-/// as the program left them.
-macro_rules! jumps {
-    ($($symbol:ident $note:ident;)*) => {$(
-        #[unsafe(no_mangle)]
-        #[unsafe(naked)]
-        unsafe extern "C" fn $symbol() {
-            extern "C" fn find(first: *mut core::ffi::c_void) -> *mut core::ffi::c_void {
-                const NAME: &core::ffi::CStr =
-                    match core::ffi::CStr::from_bytes_with_nul(concat!(stringify!($symbol), "\0").as_bytes()) {
-                        Ok(name) => name,
-                        Err(_) => c"",
-                    };
-                static REAL: crate::real::Real = crate::real::Real::new(NAME);
-                $note(first);
-                REAL.get()
-            }
-            core::arch::naked_asm!(
-                "push rbp", "mov rbp, rsp", "sub rsp, 192",
-                "mov [rsp], rdi", "mov [rsp+8], rsi", "mov [rsp+16], rdx", "mov [rsp+24], rcx", "mov [rsp+32], r8",
-                "mov [rsp+40], r9", "mov [rsp+48], rax",
-                "movaps [rsp+64], xmm0", "movaps [rsp+80], xmm1", "movaps [rsp+96], xmm2", "movaps [rsp+112], xmm3",
-                "movaps [rsp+128], xmm4", "movaps [rsp+144], xmm5", "movaps [rsp+160], xmm6", "movaps [rsp+176], xmm7",
-                "call {find}",
-                "mov r11, rax",
-                "mov rdi, [rsp]", "mov rsi, [rsp+8]", "mov rdx, [rsp+16]", "mov rcx, [rsp+24]", "mov r8, [rsp+32]",
-                "mov r9, [rsp+40]", "mov rax, [rsp+48]",
-                "movaps xmm0, [rsp+64]", "movaps xmm1, [rsp+80]", "movaps xmm2, [rsp+96]", "movaps xmm3, [rsp+112]",
-                "movaps xmm4, [rsp+128]", "movaps xmm5, [rsp+144]", "movaps xmm6, [rsp+160]", "movaps xmm7, [rsp+176]",
-                "leave",
-                "jmp r11",
-                find = sym find,
-            )
-        }
-    )*};
-}
-
+mod exec;
 mod file;
 mod name;
 mod process;

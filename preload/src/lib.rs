@@ -13,10 +13,18 @@ mod identity;
 mod descriptors;
 mod lifecycle;
 mod environment;
+mod inherit;
 mod hooks;
 
 // core was compiled to unwind and names this; nothing here unwinds. Hidden, or other people's Rust would find it.
 core::arch::global_asm!(".hidden rust_eh_personality", ".globl rust_eh_personality", "rust_eh_personality: ud2");
+
+/// AddressSanitizer asks for its options. It ends a program in which another library comes before its own; but what is called
+/// here is the next definition, and that is its own.
+#[unsafe(no_mangle)]
+extern "C" fn __asan_default_options() -> *const core::ffi::c_char {
+    c"verify_asan_link_order=0".as_ptr()
+}
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

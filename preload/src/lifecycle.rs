@@ -2,16 +2,18 @@
 //! loader has mapped.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use flowcept_wire::file::{EXECUTABLE, MAP};
 use flowcept_wire::header::Kind;
-use flowcept_wire::library::{Began, Exited, FORKED, Started, Used, Waited};
+use flowcept_wire::library::{BRIEF, Began, Exited, FORKED, Started, Used, Waited};
+use flowcept_wire::process::ExecFailed;
 
+use crate::descriptors::bytes;
 use crate::environment;
 use crate::identity;
 use crate::raw;
-use crate::real::{Object, objects};
+use crate::real::{self, Object};
 use crate::segment::{self, Mine, SPOOL, Segment};
 
 const BOOTTIME: c_int = 7;
@@ -66,6 +68,7 @@ extern "C" fn start(_count: c_int, arguments: *const *const c_char, environment:
     }
     let ahead = boot_clock().saturating_sub(raw::clock(MONOTONIC));
     OFFSET.store(ahead + raw::resolution(MONOTONIC_COARSE), Ordering::Relaxed);
+    crate::inherit::note(environment);
     if !find_spool(environment) || segment::make().is_none() {
         return;
     }
@@ -93,7 +96,7 @@ fn find_spool(environment: *const *const c_char) -> bool {
     if let Some(spool) = variable(b"FLOWCEPT_SPOOL") {
         if spool.rsplit(|b| *b == b'/').next().is_some_and(|last| last.len() == 38 && last.starts_with(b"w-")) {
             segment::set_folder(spool);
-            return spool.len() <= SPOOL;
+            return environment::note_spool(spool);
         }
         if !put(spool) {
             return false;
@@ -247,29 +250,7 @@ fn loaded(segment: &Segment) {
         }
         0
     }
-    objects(each, &mut { *segment });
-}
-
-/// The pid that called vfork(2), until it is seen to go on; 0 for none.
-static VFORKED: AtomicU32 = AtomicU32::new(0);
-
-/// vfork(2) is about to be called.
-pub(crate) fn vforking(_: *mut c_void) {
-    segment();
-    VFORKED.store(raw::pid(), Ordering::Relaxed);
-}
-
-/// Whether this is the child of vfork(2), which has its parent's memory until it execs.
-pub(crate) fn in_vfork() -> bool {
-    let parent = VFORKED.load(Ordering::Relaxed);
-    if parent == 0 {
-        return false;
-    }
-    let child = raw::pid() != parent;
-    if !child {
-        VFORKED.store(0, Ordering::Relaxed);
-    }
-    child
+    real::objects(each, &mut segment.clone());
 }
 
 /// A child is about to be started, at this time. A fork that forks is a task itself: it has its segment before its child has.
@@ -285,6 +266,59 @@ pub(crate) fn started(pid: c_int, at: u64) {
     {
         segment.write(Kind::Started, at, Started { pid: pid as u32, ..Started::default() }, &[]);
     }
+}
+
+/// How many processes have this one's memory and are not threads of it: vfork(2).
+static BORROWERS: AtomicI32 = AtomicI32::new(0);
+
+/// One is about to be made.
+pub(crate) fn borrowing() {
+    BORROWERS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// It has memory of its own now, or has ended.
+pub(crate) fn lent() {
+    BORROWERS.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Whether this is such a process: its descriptors and its folder are its own, and all that is noted here is another's.
+pub(crate) fn borrowed() -> bool {
+    BORROWERS.load(Ordering::Relaxed) != 0 && segment::mine() == Mine::Yes && raw::pid() != segment::owner()
+}
+
+/// Another image is about to begin. Where the image that ends has a segment it is noted there, for the next may be without
+/// the library. What has been noted, to be told when it has failed.
+pub(crate) fn execing(name: *const c_char) -> Option<(Segment, Option<u32>)> {
+    if borrowed() {
+        return Some((segment::current()?, None));
+    }
+    let segment = own_segment()?;
+    let step = exec_failed(&segment, name, 0)?;
+    Some((segment, Some(step)))
+}
+
+/// It could not.
+pub(crate) fn not_execed(begun: Option<(Segment, Option<u32>)>, name: *const c_char) {
+    unsafe extern "C" {
+        fn __errno_location() -> *mut c_int;
+    }
+    // SAFETY: errno(3) of this thread; it is only read.
+    let errno = unsafe { *__errno_location() } as u32;
+    match begun {
+        Some((segment, Some(step))) => {
+            let record = segment.record::<ExecFailed>(step);
+            // SAFETY: a record of this kind lies there.
+            unsafe { AtomicU32::from_ptr(&raw mut (*record).errno).store(errno, Ordering::Relaxed) };
+        }
+        Some((segment, None)) => drop(exec_failed(&segment, name, errno)),
+        None => {}
+    }
+}
+
+fn exec_failed(segment: &Segment, name: *const c_char, errno: u32) -> Option<u32> {
+    let name = bytes(name);
+    let record = ExecFailed { errno, asked_text: name.len() as u32 + 1, ..ExecFailed::default() };
+    segment.write(Kind::ExecFailed, boot_clock(), record, &[name, b"\0"])
 }
 
 /// wait(2) has told of a child.
@@ -306,6 +340,14 @@ pub(crate) fn waited(pid: c_int, code: c_int) {
 /// The process is about to end by itself with this status. Told once.
 pub(crate) fn exiting(status: c_int) {
     static GENERATION: AtomicU32 = AtomicU32::new(0);
+    if borrowed() {
+        // It ends, and not the process whose memory it has.
+        if let Some(segment) = segment::current() {
+            let record = Started { pid: raw::pid(), flags: BRIEF, ..Started::default() };
+            segment.write(Kind::Started, boot_clock(), record, &[]);
+        }
+        return;
+    }
     // A forked child that has said nothing so far has an end to tell all the same.
     let Some(segment) = segment() else { return };
     if GENERATION.swap(segment.generation, Ordering::Relaxed) == segment.generation {

@@ -75,6 +75,11 @@ pub(crate) fn map(bytes: usize, flags: usize, fd: c_int) -> Option<*mut u8> {
     good(call(9, [0, bytes, 3, flags, fd as usize, 0])).map(|address| address as *mut u8)
 }
 
+/// munmap(2).
+pub(crate) fn unmap(address: *mut u8, bytes: usize) {
+    call(11, [address as usize, bytes, 0, 0, 0, 0]);
+}
+
 /// madvise(2).
 pub(crate) fn advise(address: *mut u8, bytes: usize, advice: usize) -> bool {
     call(28, [address as usize, bytes, advice, 0, 0, 0]) == 0

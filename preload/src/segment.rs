@@ -38,6 +38,8 @@ unsafe impl Sync for Path {}
 static BASE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 static SIZE: AtomicU64 = AtomicU64::new(0);
 static GROWS: AtomicBool = AtomicBool::new(false);
+/// The process that made it.
+static PID: AtomicU32 = AtomicU32::new(0);
 static ID: AtomicU64 = AtomicU64::new(0);
 /// Raised with every segment: what was noted of descriptors belongs to the segment of that generation.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -85,6 +87,11 @@ pub(crate) fn mine() -> Mine {
     if unsafe { (*owned).load(Ordering::Relaxed) } == 1 { Mine::Yes } else { Mine::Forked }
 }
 
+/// The process that made the segment.
+pub(crate) fn owner() -> u32 {
+    PID.load(Ordering::Relaxed)
+}
+
 /// The segment, where it is this process's own.
 pub(crate) fn current() -> Option<Segment> {
     let base = BASE.load(Ordering::Acquire);
@@ -125,6 +132,7 @@ pub(crate) fn make() -> Option<u64> {
     SIZE.store(FIRST, Ordering::Relaxed);
     GROWS.store(false, Ordering::Relaxed);
     ID.store(id, Ordering::Relaxed);
+    PID.store(pid, Ordering::Relaxed);
     GENERATION.fetch_add(1, Ordering::Relaxed);
     // SAFETY: the page was mapped above or by a process that this one was forked from.
     unsafe { (*OWNED.load(Ordering::Relaxed)).store(1, Ordering::Relaxed) };

@@ -5,6 +5,7 @@ mod export;
 mod files;
 mod fuzz;
 mod identity;
+mod inside;
 mod loss;
 mod oracle;
 mod preload;

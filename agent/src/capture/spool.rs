@@ -232,6 +232,11 @@ fn uses(
             images::Act::Renamed(renamed, old, new) => {
                 out.extend(rename(decoder, volumes, own, renamed, old, new));
             }
+            images::Act::NotExeced(failed, asked) => {
+                let mut record = *failed;
+                record.header.image = own;
+                out.extend(decoder.observe(Record::ExecFailed(record, asked)));
+            }
             images::Act::Unseen(unseen) => {
                 let mut record = *unseen;
                 record.header.image = own;

@@ -1,36 +1,90 @@
-//! fork(2), posix_spawn(3), wait(2), _exit(2) and their families. The child of vfork(2) is
-//! found by its parent's pid.
+//! fork(2), vfork(2), clone(2), wait(2), _exit(2) and their families.
 
 use core::ffi::{c_char, c_int, c_void};
 
-use crate::lifecycle::{exiting, in_vfork, more_loaded, started, starting, vforking, waited};
+use crate::lifecycle::{borrowing, exiting, lent, more_loaded, started, starting, waited};
 
 hooks! {
     [fork _Fork] () -> c_int, starting(), |was, made| started(made, was);
-    [posix_spawn posix_spawnp] (
-        pid: *mut c_int,
-        name: *const c_char,
-        actions: *const c_void,
-        attributes: *const c_void,
-        arguments: *const *const c_char,
-        environment: *const *const c_char
-    ) -> c_int, starting(), |was, made| if made == 0 && !pid.is_null() {
-        // SAFETY: posix_spawn(3) has put the child's pid there.
-        started(unsafe { *pid }, was)
-    };
+    // What was not given is on the stack too, and nobody looks at it.
+    [clone] (
+        function: *mut c_void,
+        stack: *mut c_void,
+        flags: c_int,
+        argument: *mut c_void,
+        parent: *mut c_int,
+        tls: *mut c_void,
+        child: *mut c_int
+    ) -> c_int, cloning(flags), |was, made| cloned(flags, made, was);
     [wait] (status: *mut c_int) -> c_int, (), |_, made| told(made, status);
     [waitpid __waitpid] (pid: c_int, status: *mut c_int, options: c_int) -> c_int, (), |_, made| told(made, status);
     [wait3] (status: *mut c_int, options: c_int, usage: *mut c_void) -> c_int, (), |_, made| told(made, status);
     [wait4] (pid: c_int, status: *mut c_int, options: c_int, usage: *mut c_void) -> c_int,
         (), |_, made| told(made, status);
-    [_exit _Exit quick_exit] (status: c_int) -> (), if !in_vfork() { exiting(status) }, |_, _| ();
+    [_exit _Exit quick_exit] (status: c_int) -> (), exiting(status), |_, _| ();
     [dlopen] (name: *const c_char, flags: c_int) -> *mut c_void, (), |_, _| more_loaded();
     [dlmopen] (space: isize, name: *const c_char, flags: c_int) -> *mut c_void, (), |_, _| more_loaded();
 }
 
-jumps! {
-    vfork vforking;
-    __vfork vforking;
+const CLONE_VM: c_int = 0x100;
+const CLONE_VFORK: c_int = 0x4000;
+const CLONE_THREAD: c_int = 0x1_0000;
+
+fn cloning(flags: c_int) -> u64 {
+    if flags & (CLONE_VM | CLONE_THREAD) == CLONE_VM {
+        borrowing();
+    }
+    starting()
+}
+
+fn cloned(flags: c_int, made: c_int, was: u64) {
+    // One that is not waited for has the memory for as long as it likes.
+    if flags & (CLONE_VM | CLONE_THREAD) == CLONE_VM && (flags & CLONE_VFORK != 0 || made < 0) {
+        lent();
+    }
+    if flags & CLONE_THREAD == 0 {
+        started(made, was);
+    }
+}
+
+/// vfork(2) returns twice on one stack, where the child may overwrite what the parent needs: the return address is kept in a
+/// register meanwhile, as the C library does it.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+unsafe extern "C" fn vfork() {
+    extern "C" fn before() -> u64 {
+        borrowing();
+        starting()
+    }
+    extern "C" fn after(made: isize, was: u64) -> c_int {
+        unsafe extern "C" {
+            fn __errno_location() -> *mut c_int;
+        }
+        lent();
+        if made < 0 {
+            // SAFETY: errno(3) of this thread.
+            unsafe { *__errno_location() = -made as c_int };
+            return -1;
+        }
+        started(made as c_int, was);
+        made as c_int
+    }
+    core::arch::naked_asm!(
+        "sub rsp, 8", "call {before}", "add rsp, 8",
+        "mov rsi, rax",
+        "pop rdi",
+        "mov eax, 58",
+        "syscall",
+        "push rdi",
+        "test rax, rax",
+        "jz 2f",
+        "mov rdi, rax",
+        "sub rsp, 8", "call {after}", "add rsp, 8",
+        "2:",
+        "ret",
+        before = sym before,
+        after = sym after,
+    )
 }
 
 fn told(pid: c_int, status: *const c_int) {

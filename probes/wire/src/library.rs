@@ -118,9 +118,12 @@ pub struct Started {
     pub header: Header,
     /// Its pid.
     pub pid: u32,
-    /// 0.
-    pub reserved: u32,
+    /// [`BRIEF`].
+    pub flags: u32,
 }
+
+/// The child had its parent's memory (vfork(2)) and ended without exec: it is no image.
+pub const BRIEF: u32 = 1;
 
 /// A child ended, as its parent was told by wait(2).
 #[repr(C)]

@@ -108,7 +108,8 @@ pub struct Execed {
     pub flags: u32,
 }
 
-/// An execve(2) that failed. Text: nothing.
+/// An execve(2) that failed. Text: the name given. The library writes it before the call: while `errno` is 0 the call has not
+/// failed, and another image has begun, with the library in it or not.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExecFailed {

@@ -9,8 +9,8 @@ use std::path::Path;
 use flowcept_provenance::observation::Counted;
 use flowcept_wire::file::{File, WRITE};
 use flowcept_wire::gap::Unseen;
-use flowcept_wire::library::{Began, Exited, FORKED, Renamed, Started, Used, Waited};
-use flowcept_wire::process::{Costs, Ended};
+use flowcept_wire::library::{BRIEF, Began, Exited, FORKED, Renamed, Started, Used, Waited};
+use flowcept_wire::process::{Costs, Ended, ExecFailed};
 use flowcept_wire::read::Record;
 use flowcept_wire::segment::{self, NoSegment};
 
@@ -33,6 +33,8 @@ pub(super) struct Image {
     started: Vec<Started>,
     waited: Vec<Waited>,
     exited: Option<Exited>,
+    /// It has called exec(3), which did not return.
+    execed: bool,
 }
 
 /// Something that an image did; paths are absolute.
@@ -41,6 +43,7 @@ pub(super) enum Act {
     Used(Used, String),
     Renamed(Renamed, String, String),
     Unseen(Unseen),
+    NotExeced(ExecFailed, Vec<u8>),
 }
 
 /// What a folder held.
@@ -124,6 +127,7 @@ impl Image {
                         started: Vec::new(),
                         waited: Vec::new(),
                         exited: None,
+                        execed: false,
                     });
                 }
                 (Record::Used(used, name), Some(image)) => image.acts.push(Act::Used(used, absolute(name))),
@@ -134,6 +138,10 @@ impl Image {
                 (Record::Started(started), Some(image)) => image.started.push(started),
                 (Record::Waited(waited), Some(image)) => image.waited.push(waited),
                 (Record::Exited(exited), Some(image)) => image.exited = Some(exited),
+                (Record::ExecFailed(failed, _), Some(image)) if failed.errno == 0 => image.execed = true,
+                (Record::ExecFailed(failed, asked), Some(image)) => {
+                    image.acts.push(Act::NotExeced(failed, asked.to_vec()));
+                }
                 (Record::Unseen(unseen), Some(image)) => image.acts.push(Act::Unseen(unseen)),
                 _ => *lost = lost.saturating_add(1),
             }
@@ -307,9 +315,11 @@ impl Family {
         Counted { forked, ended, living: 0, written: records, decoded: records }
     }
 
-    /// Processes that were started or waited for and left no segment.
+    /// Processes that were started or waited for and left no segment, and those whose last image did not come to an end and has
+    /// left none to the next.
     pub(super) fn without(&self, images: &[Image]) -> u64 {
-        let known: std::collections::HashSet<u32> = images.iter().map(|i| i.began.pid).collect();
+        let brief = images.iter().flat_map(|i| &i.started).filter(|s| s.flags & BRIEF != 0).map(|s| s.pid);
+        let known: std::collections::HashSet<u32> = images.iter().map(|i| i.began.pid).chain(brief).collect();
         let mut unknown: Vec<u32> = images
             .iter()
             .flat_map(|i| i.started.iter().map(|s| s.pid).chain(i.waited.iter().map(|w| w.pid)))
@@ -317,7 +327,8 @@ impl Family {
             .collect();
         unknown.sort_unstable();
         unknown.dedup();
-        unknown.len() as u64
+        let left = images.iter().zip(&self.last).filter(|(image, last)| **last && image.execed).count();
+        (unknown.len() + left) as u64
     }
 }
 

@@ -1,0 +1,131 @@
+//! What a program started from here inherits, also where it is given another environment: LD_PRELOAD and FLOWCEPT_SPOOL. It
+//! starts nothing.
+
+use core::cell::UnsafeCell;
+use core::ffi::{c_char, c_int};
+use core::ptr::null;
+
+use crate::environment::{spool, strings, value};
+use crate::raw;
+
+/// An array of C strings that a null pointer ends.
+pub(crate) type Strings = *const *const c_char;
+
+/// Strings of an environment that is extended; a longer one is left as it is.
+const MOST: usize = 1000;
+/// How many are in most environments: stacks may be small.
+const FEW: usize = 100;
+/// Longest value of LD_PRELOAD, its name and NUL included.
+const LONGEST: usize = 1024;
+const NAME: &[u8] = b"LD_PRELOAD=";
+const FILE: &[u8] = b"libflowcept.so";
+
+struct Text(UnsafeCell<[u8; LONGEST]>);
+// SAFETY: written by the constructor only, before threads can be.
+unsafe impl Sync for Text {}
+/// `LD_PRELOAD=` and the name under which this library was loaded; empty where that is of no use elsewhere.
+static OWN: Text = Text(UnsafeCell::new([0; LONGEST]));
+
+fn is_own(word: &[u8]) -> bool {
+    word.strip_suffix(FILE).is_some_and(|folder| matches!(folder.last(), None | Some(b'/')))
+}
+
+/// As the dynamic loader divides LD_PRELOAD (ld.so(8)).
+fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| matches!(b, b' ' | b':'))
+}
+
+/// `LD_PRELOAD=FIRST:SECOND`, ended by NUL; whether it fits.
+fn put(into: &mut [u8; LONGEST], first: &[u8], second: &[u8]) -> bool {
+    let colon: &[u8] = if first.is_empty() || second.is_empty() { b"" } else { b":" };
+    let mut length = 0;
+    for part in [NAME, first, colon, second, b"\0"] {
+        let Some(room) = into.get_mut(length..length + part.len()) else { return false };
+        room.copy_from_slice(part);
+        length += part.len();
+    }
+    true
+}
+
+/// Notes how this library is named.
+pub(crate) fn note(environment: Strings) {
+    let word = value(environment, b"LD_PRELOAD").and_then(|v| words(v).find(|w| is_own(w)));
+    if let Some(word) = word.filter(|w| w.first() == Some(&b'/')) {
+        // SAFETY: see `Text`.
+        let own = unsafe { &mut *OWN.0.get() };
+        if !put(own, word, b"") {
+            own[0] = 0;
+        }
+    }
+}
+
+/// This library's name with LD_PRELOAD before it; none where it is not there (another root folder), for the loader would
+/// complain.
+fn own() -> Option<&'static [u8]> {
+    // SAFETY: see `Text`.
+    let own = unsafe { &*OWN.0.get() };
+    let name = own.get(NAME.len()..).filter(|_| own[0] != 0)?;
+    let length = name.iter().position(|b| *b == 0)?;
+    (name[..length].contains(&b'$') || raw::stat_path(name.as_ptr()).is_some()).then_some(&own[..NAME.len() + length])
+}
+
+/// Calls `with` with an array of words in memory that lasts as long as the call; nowhere near as large where few are enough.
+pub(crate) fn with_words(count: usize, with: &mut dyn FnMut(&mut [*const c_char]) -> c_int) -> c_int {
+    #[inline(never)]
+    fn on_stack<const N: usize>(with: &mut dyn FnMut(&mut [*const c_char]) -> c_int) -> c_int {
+        with(&mut [null(); N])
+    }
+    if count <= FEW {
+        return on_stack::<FEW>(with);
+    }
+    if count <= MOST + 3 {
+        return on_stack::<{ MOST + 3 }>(with);
+    }
+    let Some(room) = raw::map(count * size_of::<usize>(), 0x22, -1) else { return with(&mut []) };
+    // SAFETY: mapped just now, for so many, and zeros are null pointers.
+    let made = with(unsafe { core::slice::from_raw_parts_mut(room.cast(), count) });
+    raw::unmap(room, count * size_of::<usize>());
+    made
+}
+
+/// Whether an environment lacks what is to be inherited.
+pub(crate) fn lacks(environment: Strings) -> bool {
+    let preload = value(environment, b"LD_PRELOAD");
+    let there = preload.is_some_and(|v| words(v).any(is_own)) || own().is_none();
+    !there || spool().is_some() && value(environment, b"FLOWCEPT_SPOOL").is_none()
+}
+
+/// Calls `with` with an environment that has it. What else is preloaded stays, in its order and before this library.
+pub(crate) fn kept(environment: Strings, mut with: impl FnMut(Strings) -> c_int) -> c_int {
+    let count = strings(environment).count();
+    if count > MOST || !lacks(environment) {
+        return with(environment);
+    }
+    let theirs = value(environment, b"LD_PRELOAD");
+    let own = own().filter(|_| !theirs.is_some_and(|v| words(v).any(is_own)));
+    let mut text = [0; LONGEST];
+    let joined = own.is_some_and(|own| put(&mut text, theirs.unwrap_or_default(), &own[NAME.len()..]));
+    let spool = spool().filter(|_| value(environment, b"FLOWCEPT_SPOOL").is_none());
+    with_words(count + 3, &mut |room| {
+        let mut length = 0;
+        let mut add = |string: *const c_char| {
+            room[length] = string;
+            length += 1;
+        };
+        for i in 0..count {
+            // SAFETY: so many strings are there.
+            let string = unsafe { *environment.add(i) };
+            if !joined || !crate::descriptors::bytes(string).starts_with(NAME) {
+                add(string);
+            }
+        }
+        if joined {
+            add(text.as_ptr().cast());
+        }
+        if let Some(spool) = spool {
+            add(spool.as_ptr());
+        }
+        add(null());
+        with(room.as_ptr())
+    })
+}
