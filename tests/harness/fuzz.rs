@@ -1,13 +1,16 @@
-//! The body of the fuzz target `log`: any bytes in a log can be read, related and written in every format.
+//! The bodies of the fuzz targets `log` and `segment`: any bytes in a log or a spool can be read, related and written in
+//! every format.
 
 use std::cell::RefCell;
 use std::fs;
 use std::path::PathBuf;
 
+use flowcept_agent::capture::spool;
 use flowcept_agent::formats::{flowcept, prov_json};
 use flowcept_agent::store::Store;
 use flowcept_agent::store::log::Writer;
 use flowcept_agent::workflow::Workflow;
+use flowcept_provenance::lineage::{Lineage, Provenance};
 use tempfile::TempDir;
 
 /// A store with a log to which a frame is added, again and again.
@@ -45,14 +48,50 @@ pub fn log(batch: &[u8]) {
         let log = [&bench.begin, &length.to_le_bytes()[..], &checksum.to_le_bytes(), &payload].concat();
         fs::write(&bench.path, log).expect("because the folder is ours");
         let (workflow, told) = bench.store.read(&bench.path).expect("because its first frame is whole");
-        for (at, entity) in told.entities.iter().enumerate() {
-            let earlier = entity.revision_of.is_none_or(|before| (before.0 as usize) < at);
-            assert!(earlier, "{entity:?} revises a later version");
+        check(&workflow, &told);
+    });
+}
+
+/// What is told is a graph of versions without cycles, and can be written.
+fn check(workflow: &Workflow, told: &Provenance) {
+    for (at, entity) in told.entities.iter().enumerate() {
+        let earlier = entity.revision_of.is_none_or(|before| (before.0 as usize) < at);
+        assert!(earlier, "{entity:?} revises a later version");
+    }
+    let task = |no: flowcept_provenance::activity::ActivityNo| assert!((no.0 as usize) < told.activities.len());
+    told.activities.iter().flat_map(|a| [a.parent, a.previous]).flatten().for_each(task);
+    flowcept::workflow(workflow, told, &|_| 0);
+    flowcept::tasks(workflow, told, flowcept::Files::All, &|_| 0);
+    prov_json::document(workflow, told, &|_| 0);
+}
+
+thread_local! {
+    static SPOOL: RefCell<Option<(TempDir, PathBuf)>> = const { RefCell::new(None) };
+}
+
+fn spooled() -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+    let folder = folder.expect("because tests may write temporary files");
+    let spool = folder.path().join("w-00000000-0000-4000-8000-000000000000");
+    fs::create_dir(&spool).expect("because the folder is ours");
+    (folder, spool)
+}
+
+/// Whatever the bytes of a segment, it is read to its end, and a spool that has it twice is told without a panic.
+pub fn segment(bytes: &[u8]) {
+    let Ok((_, records)) = flowcept_wire::segment::open(bytes) else { return };
+    assert!(records.count() <= bytes.len() / flowcept_wire::segment::STEP, "because each takes a step");
+    SPOOL.with_borrow_mut(|kept| {
+        let (_, folder) = kept.get_or_insert_with(spooled);
+        // Two images of one process.
+        for name in ["1-1.seg", "2-2.seg"] {
+            fs::write(folder.join(name), bytes).expect("because the folder is ours");
         }
-        let task = |no: flowcept_provenance::activity::ActivityNo| assert!((no.0 as usize) < told.activities.len());
-        told.activities.iter().flat_map(|a| [a.parent, a.previous]).flatten().for_each(task);
-        flowcept::workflow(&workflow, &told, &|_| 0);
-        flowcept::tasks(&workflow, &told, flowcept::Files::All, &|_| 0);
-        prov_json::document(&workflow, &told, &|_| 0);
+        spool::look(folder);
+        let Some(taken) = spool::read(folder, 1, 2) else { return };
+        let mut lineage = Lineage::default();
+        taken.observations.into_iter().for_each(|o| lineage.apply(o));
+        let workflow = Workflow { command: taken.command, directory: taken.directory, ..Workflow::default() };
+        check(&workflow, &lineage.tell());
     });
 }

@@ -33,3 +33,8 @@ fn wire() {
 fn log() {
     seeds("log", harness::fuzz::log);
 }
+
+#[test]
+fn segment() {
+    seeds("segment", harness::fuzz::segment);
+}
