@@ -249,9 +249,13 @@ fn first_use(segment: &Segment, slot: &Slot, fd: c_int, access: u32, bytes: u64,
     }
 }
 
-/// A mechanism that the library does not follow; told once.
+/// A mechanism that the library does not follow; told once a segment.
 pub(crate) fn unseen(segment: &Segment, mechanism: u32) {
     static TOLD: AtomicU64 = AtomicU64::new(0);
+    static GENERATION: AtomicU32 = AtomicU32::new(0);
+    if GENERATION.swap(segment.generation, Ordering::Relaxed) != segment.generation {
+        TOLD.store(0, Ordering::Relaxed);
+    }
     let bit = 1 << (mechanism & 63);
     if TOLD.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
         segment.write(Kind::Unseen, boot_clock(), Unseen { mechanism, ..Unseen::default() }, &[]);

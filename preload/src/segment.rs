@@ -7,7 +7,7 @@
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use flowcept_wire::header::{Header, Kind, VERSION};
 use flowcept_wire::segment::{Begin, MAGIC, STEP};
@@ -37,7 +37,6 @@ unsafe impl Sync for Path {}
 
 static BASE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 static SIZE: AtomicU64 = AtomicU64::new(0);
-static GROWS: AtomicBool = AtomicBool::new(false);
 /// The process that made it.
 static PID: AtomicU32 = AtomicU32::new(0);
 static ID: AtomicU64 = AtomicU64::new(0);
@@ -130,7 +129,6 @@ pub(crate) fn make() -> Option<u64> {
     // SAFETY: the mapping begins with FIRST bytes of file, and nobody else has it yet.
     unsafe { ptr::write(base.cast::<Begin>(), begin) };
     SIZE.store(FIRST, Ordering::Relaxed);
-    GROWS.store(false, Ordering::Relaxed);
     ID.store(id, Ordering::Relaxed);
     PID.store(pid, Ordering::Relaxed);
     GENERATION.fetch_add(1, Ordering::Relaxed);
@@ -222,23 +220,20 @@ impl Segment {
     }
 }
 
-/// Makes the file larger, so that `end` lies in it. The file is opened again for that: no descriptor is kept.
+/// Makes the file larger, so that `end` lies in it. The file is opened again for that: no descriptor is kept. Whoever needs
+/// the room makes it, also while others do, for what is allocated stays: nobody waits, and no record is lost to that.
 fn grow(end: u64) -> bool {
-    if end > LIMIT || GROWS.swap(true, Ordering::Acquire) {
-        // Full; or a thread, or the code that a signal handler interrupts, is growing it: a record less, nobody waits.
-        return end <= SIZE.load(Ordering::Acquire);
+    if end > LIMIT {
+        return false;
     }
-    let size = SIZE.load(Ordering::Relaxed);
-    let wanted = (size * 2).max(end.next_multiple_of(FIRST)).min(LIMIT);
+    let wanted = (SIZE.load(Ordering::Acquire) * 2).max(end.next_multiple_of(FIRST)).min(LIMIT);
     // SAFETY: see `Path`.
     let path = unsafe { CStr::from_bytes_until_nul(&*FILE.0.get()).unwrap_or(c"") };
-    let fd = if size < end { raw::open(path, AGAIN) } else { None };
-    if let Some(fd) = fd {
+    if let Some(fd) = raw::open(path, AGAIN) {
         if raw::allocate(fd, wanted as usize) {
-            SIZE.store(wanted, Ordering::Release);
+            SIZE.fetch_max(wanted, Ordering::AcqRel);
         }
         raw::close(fd);
     }
-    GROWS.store(false, Ordering::Release);
     end <= SIZE.load(Ordering::Acquire)
 }

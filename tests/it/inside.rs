@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 use flowcept_agent::query::Run;
+use flowcept_provenance::activity::Outcome;
 use harness::host::{library, need, root};
 use harness::run::Captured;
 use tempfile::TempDir;
@@ -190,7 +191,20 @@ fn threads() {
 
 #[test]
 fn forks() {
-    cases(&["fork-exit", "fork-_exit", "fork-kill", "raw-fork"], Tells::Used);
+    cases(&["fork-exit", "fork-_exit", "raw-fork"], Tells::Used);
+    for name in ["fork-kill", "waitid"] {
+        let Some(told) = case(name, Path::new(""), Tells::Used) else { return };
+        let ends: Vec<_> = told.0.told.activities.iter().map(|a| a.outcome).collect();
+        assert!(ends.contains(&Outcome::Signalled(9, false)), "{name}: {ends:?}");
+    }
+}
+
+/// A fork tells what it did that cannot be followed, though its parent has told the same.
+#[test]
+fn a_gap_is_each_process_own() {
+    let Some(told) = case("fork-gap", Path::new(""), Tells::Used) else { return };
+    let of = |kind: &str| told.0.told.gaps.iter().filter(|g| &*g.kind == kind).count();
+    assert_eq!(of("shared_memory"), 2, "{:?}", told.0.told.gaps);
 }
 
 #[test]
@@ -206,6 +220,9 @@ fn vfork_leaves_the_parent_alone() {
     // What the child did to its descriptors, the parent's did not undergo: it wrote to stdout, not to the file.
     let made = told.0.told.generated.iter().find(|g| g.path.ends_with("/made")).map(|g| g.bytes.0);
     assert_eq!(made, Some(0), "{:?}", told.0.told.generated);
+    // Nor was its folder another.
+    let after = told.0.told.generated.iter().find(|g| g.path.ends_with("/w/after"));
+    assert_eq!(after.map(|g| g.bytes.0), Some(6), "{:?}", told.0.told.generated);
     // And the parent ended by itself.
     assert_eq!(told.0.workflow.exit_code, Some(0));
 }

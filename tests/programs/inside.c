@@ -306,7 +306,14 @@ static void vforks(void)
 		_exit(127);
 	}
 	ended(pid);
+	check(!mkdir("d", 0700), "mkdir");
+	if (!(pid = vfork()))
+		_exit(chdir("d"));
+	ended(pid);
 	read_all(in);
+	close(out);
+	out = open("after", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	check(write(out, "delta\n", 6) == 6, "write");
 	close(out);
 }
 
@@ -411,6 +418,22 @@ int main(int count, char **arguments)
 			pause();
 		}
 		check(read(pipes[0], &byte, 1) == 1 && !kill(pid, SIGKILL), "kill");
+		ended(pid);
+	} else if (is(name, "waitid")) {
+		siginfo_t told;
+		if (!(pid = fork())) {
+			look();
+			raise(SIGKILL);
+		}
+		check(!waitid(P_PID, pid, &told, WEXITED), "waitid");
+		dprintf(1, "%d %d\n", told.si_code, told.si_status);
+	} else if (is(name, "fork-gap")) {
+		mmap(NULL, 1, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		if (!(pid = fork())) {
+			mmap(NULL, 1, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+			look();
+			_exit(3);
+		}
 		ended(pid);
 	} else if (is(name, "raw-fork")) {
 		if (!(pid = syscall(SYS_fork))) {

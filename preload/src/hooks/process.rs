@@ -21,9 +21,31 @@ hooks! {
     [wait3] (status: *mut c_int, options: c_int, usage: *mut c_void) -> c_int, (), |_, made| told(made, status);
     [wait4] (pid: c_int, status: *mut c_int, options: c_int, usage: *mut c_void) -> c_int,
         (), |_, made| told(made, status);
+    [waitid] (kind: c_int, id: u32, told: *mut c_int, options: c_int) -> c_int,
+        (), |_, made| if made == 0 { told_by_code(told) };
     [_exit _Exit quick_exit] (status: c_int) -> (), exiting(status), |_, _| ();
     [dlopen] (name: *const c_char, flags: c_int) -> *mut c_void, (), |_, _| more_loaded();
     [dlmopen] (space: isize, name: *const c_char, flags: c_int) -> *mut c_void, (), |_, _| more_loaded();
+}
+
+/// The child that `siginfo_t` of waitid(2) tells of.
+fn told_by_code(told: *const c_int) {
+    // Words of the struct (sigaction(2)): si_code, si_pid, si_status.
+    const WORDS: [usize; 3] = [2, 4, 6];
+    const EXITED: c_int = 1;
+    const KILLED: c_int = 2;
+    const DUMPED: c_int = 3;
+    if told.is_null() {
+        return;
+    }
+    // SAFETY: waitid(2) has filled it.
+    let [code, pid, status] = WORDS.map(|word| unsafe { *told.add(word) });
+    match code {
+        EXITED => waited(pid, (status & 0xff) << 8),
+        KILLED => waited(pid, status),
+        DUMPED => waited(pid, status | 0x80),
+        _ => {}
+    }
 }
 
 const CLONE_VM: c_int = 0x100;
