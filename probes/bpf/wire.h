@@ -288,7 +288,8 @@ struct Execed {
 };
 
 /**
- * An execve(2) that failed. Text: nothing.
+ * An execve(2) that failed. Text: the name given. The library writes it before the call: while `errno` is 0 the call has not
+ * failed, and another image has begun, with the library in it or not.
  */
 struct ExecFailed {
   /**
