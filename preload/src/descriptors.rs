@@ -16,7 +16,7 @@ use flowcept_wire::library::{INHERITED, Moved, Renamed, Used};
 use crate::identity::{self, Met};
 use crate::lifecycle::{boot_clock, boot_clock_coarse, borrowed, own_segment, segment};
 use crate::raw;
-use crate::segment::Segment;
+use crate::segment::{self, Mine, Segment};
 
 const SLOTS: usize = 4096;
 /// Bytes of a name that a slot keeps; a longer one is noted at the open, with the file.
@@ -131,6 +131,9 @@ pub(crate) fn before(flags: c_int) -> u64 {
 
 /// A descriptor was made by name.
 pub(crate) fn opened(fd: c_int, directory: c_int, name: *const c_char, flags: c_int, before: u64) {
+    if segment::mine() == Mine::None {
+        return;
+    }
     let Some(slot) = slot(fd) else { return };
     slot.clear();
     let name = bytes(name);

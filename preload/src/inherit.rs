@@ -7,6 +7,7 @@ use core::ptr::null;
 
 use crate::environment::{spool, strings, value};
 use crate::raw;
+use crate::segment::{self, Mine};
 
 /// An array of C strings that a null pointer ends.
 pub(crate) type Strings = *const *const c_char;
@@ -60,8 +61,11 @@ pub(crate) fn note(environment: Strings) {
 }
 
 /// This library's name with LD_PRELOAD before it; none where it is not there (another root folder), for the loader would
-/// complain.
+/// complain; nor where this process says nothing itself.
 fn own() -> Option<&'static [u8]> {
+    if segment::mine() == Mine::None {
+        return None;
+    }
     // SAFETY: see `Text`.
     let own = unsafe { &*OWN.0.get() };
     let name = own.get(NAME.len()..).filter(|_| own[0] != 0)?;

@@ -321,6 +321,17 @@ fn exec_failed(segment: &Segment, name: *const c_char, errno: u32) -> Option<u32
     segment.write(Kind::ExecFailed, boot_clock(), record, &[name, b"\0"])
 }
 
+/// The process is about to restrict its own system calls: nothing more is said, lest that end it.
+pub(crate) fn sandboxed() {
+    if borrowed() {
+        return;
+    }
+    if let Some(segment) = segment() {
+        crate::descriptors::unseen(&segment, flowcept_wire::gap::SANDBOX);
+        segment::leave();
+    }
+}
+
 /// wait(2) has told of a child.
 pub(crate) fn waited(pid: c_int, code: c_int) {
     let ended = code & 0x7f != 0x7f && code != 0xffff;

@@ -86,6 +86,11 @@ pub(crate) fn mine() -> Mine {
     if unsafe { (*owned).load(Ordering::Relaxed) } == 1 { Mine::Yes } else { Mine::Forked }
 }
 
+/// Nothing is written any more.
+pub(crate) fn leave() {
+    BASE.store(ptr::null_mut(), Ordering::Release);
+}
+
 /// The process that made the segment.
 pub(crate) fn owner() -> u32 {
     PID.load(Ordering::Relaxed)

@@ -308,6 +308,16 @@ fn many_calls() {
     cases(&["many-opens", "many-chdir"], Tells::Used);
 }
 
+/// A program that restricts its own calls is not killed for ours.
+#[test]
+fn a_sandbox_is_a_gap() {
+    for name in ["prctl-sandbox", "sandbox"] {
+        let Some(told) = case(name, Path::new(""), Tells::Used) else { return };
+        let gaps = &told.0.told.gaps;
+        assert!(gaps.iter().any(|g| &*g.kind == "sandbox") && !told.generated("made"), "{name}: {gaps:?}");
+    }
+}
+
 /// Setuid: the loader leaves the library out, and so does the library itself.
 #[test]
 fn setuid_is_left_alone() {

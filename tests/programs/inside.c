@@ -25,8 +25,10 @@ int main(void)
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/io_uring.h>
 #include <linux/openat2.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -35,6 +37,7 @@ int main(void)
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -157,6 +160,25 @@ static void io_uring(void)
 	__sync_synchronize();
 	check(syscall(SYS_io_uring_enter, ring, 1, 1, 1, NULL, 0) == 1, "io_uring_enter");
 	close(ring);
+}
+
+/* Forbids, on pain of death, some calls that this program does not make. */
+static void sandbox(int by_prctl)
+{
+	struct sock_filter rules[] = {
+	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_statx, 3, 0),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_name_to_handle_at, 2, 0),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fallocate, 1, 0),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+	};
+	struct sock_fprog filter = {sizeof rules / sizeof *rules, rules};
+	check(!prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl");
+	if (by_prctl)
+		check(!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), "seccomp");
+	else
+		check(!syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter), "seccomp");
 }
 
 static volatile int handled;
@@ -568,6 +590,13 @@ int main(int count, char **arguments)
 		pause();
 	} else if (is(name, "io_uring")) {
 		io_uring();
+	} else if (is(name, "prctl-sandbox") || is(name, "sandbox")) {
+		look();
+		sandbox(is(name, "prctl-sandbox"));
+		fd = open("made", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+		check(write(fd, "delta\n", 6) == 6, "write");
+		close(fd);
+		look();
 	} else if (is(name, "errno")) {
 		errors();
 	} else if (is(name, "signals")) {

@@ -321,6 +321,8 @@ pub enum Mechanism {
     Deduplication,
     /// truncate(2) of a name that could not be resolved.
     TruncateByName,
+    /// seccomp(2): what the library would call may be what ends the program.
+    Sandbox,
 }
 
 /// See [`Observation::Unseen`].

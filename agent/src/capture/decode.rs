@@ -426,6 +426,7 @@ fn mechanism(wire: u32) -> Option<Mechanism> {
         gap::SHARED_MEMORY => Mechanism::SharedMemory,
         gap::DEDUPLICATION => Mechanism::Deduplication,
         gap::TRUNCATE_BY_NAME => Mechanism::TruncateByName,
+        gap::SANDBOX => Mechanism::Sandbox,
         _ => return None,
     })
 }

@@ -463,6 +463,7 @@ fn mechanism(mechanism: Mechanism) -> &'static str {
         Mechanism::SharedMemory => "shared_memory",
         Mechanism::Deduplication => "deduplication",
         Mechanism::TruncateByName => "truncate_by_name",
+        Mechanism::Sandbox => "sandbox",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::ffi::{c_char, c_int, c_void};
 
-use crate::lifecycle::{borrowing, exiting, lent, more_loaded, started, starting, waited};
+use crate::lifecycle::{borrowing, exiting, lent, more_loaded, sandboxed, started, starting, waited};
 
 hooks! {
     [fork _Fork] () -> c_int, starting(), |was, made| started(made, was);
@@ -45,6 +45,22 @@ fn told_by_code(told: *const c_int) {
         KILLED => waited(pid, status),
         DUMPED => waited(pid, status | 0x80),
         _ => {}
+    }
+}
+
+/// A call through syscall(2) is about to be made; the C library of others calls seccomp(2) so.
+pub(super) fn calling(number: usize) {
+    const SECCOMP: usize = 317;
+    if number == SECCOMP {
+        sandboxed();
+    }
+}
+
+/// The same, through prctl(2).
+pub(super) fn controlling(option: usize) {
+    const PR_SET_SECCOMP: usize = 22;
+    if option as u32 as usize == PR_SET_SECCOMP {
+        sandboxed();
     }
 }
 

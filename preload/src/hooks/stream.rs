@@ -170,6 +170,20 @@ variadic! {
     __isoc23_fscanf from_stream;
 }
 
+// Of these the first argument is looked at only.
+variadic! {
+    syscall to_number;
+    prctl to_option;
+}
+
+fn to_number(number: Stream) {
+    super::process::calling(number as usize);
+}
+
+fn to_option(option: Stream) {
+    super::process::controlling(option as usize);
+}
+
 /// How much is not known before: one byte stands for it.
 fn to_stream(stream: Stream) {
     wrote(stream, 1, boot_clock());

@@ -34,3 +34,5 @@ pub const SHARED_MEMORY: u32 = 8;
 pub const DEDUPLICATION: u32 = 9;
 /// truncate(2) of a name that was not found in the directory's cache.
 pub const TRUNCATE_BY_NAME: u32 = 10;
+/// seccomp(2): from then on the library is silent, since a system call of its own may be one that ends the program.
+pub const SANDBOX: u32 = 11;

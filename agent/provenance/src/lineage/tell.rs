@@ -575,5 +575,8 @@ fn explain(mechanism: Mechanism) -> (&'static str, &'static str) {
         Mechanism::SharedMemory => ("shared_memory", "anonymous memory was mapped shared"),
         Mechanism::Deduplication => ("deduplication", "FIDEDUPERANGE is not followed"),
         Mechanism::TruncateByName => ("truncate_by_name", "the file behind a truncated name was not found"),
+        Mechanism::Sandbox => {
+            ("sandbox", "from where it restricted its own system calls on, nothing was seen from inside")
+        }
     }
 }
