@@ -268,6 +268,13 @@ pub(crate) fn started(pid: c_int, at: u64) {
     }
 }
 
+/// A child is about to be started that the library will not be in; nobody tells its pid.
+pub(crate) fn started_without() {
+    if let Some(segment) = segment() {
+        segment.write(Kind::Started, boot_clock(), Started::default(), &[]);
+    }
+}
+
 /// How many processes have this one's memory and are not threads of it: vfork(2).
 static BORROWERS: AtomicI32 = AtomicI32::new(0);
 

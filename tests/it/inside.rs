@@ -254,7 +254,7 @@ fn an_exec_that_failed_is_told() {
 
 #[test]
 fn processes_without_the_library_are_a_gap() {
-    cases(&["raw-execve-empty"], Tells::Without(1));
+    cases(&["raw-execve-empty", "system-cleared"], Tells::Without(1));
     if need(&["cc"]) {
         case("other", static_program(), Tells::Without(1));
     }

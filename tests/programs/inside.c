@@ -473,6 +473,9 @@ int main(int count, char **arguments)
 		ended(pid);
 	} else if (is(name, "system")) {
 		dprintf(1, "%x\n", system("read line < a; echo $line > made"));
+	} else if (is(name, "system-cleared")) {
+		clearenv();
+		dprintf(1, "%x\n", system("read line < a; echo $line > made"));
 	} else if (is(name, "popen")) {
 		char line[16];
 		FILE *stream = popen("cat a", "r");

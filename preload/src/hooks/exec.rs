@@ -4,7 +4,7 @@
 use core::ffi::{c_char, c_int, c_void};
 
 use crate::inherit::{Strings, kept, lacks, with_words};
-use crate::lifecycle::{execing, not_execed, started, starting};
+use crate::lifecycle::{execing, not_execed, started, started_without, starting};
 
 unsafe extern "C" {
     static environ: Strings;
@@ -166,3 +166,15 @@ macro_rules! spawns {
 }
 
 spawns! { posix_spawn posix_spawnp }
+
+hooks! {
+    [system] (command: *const c_char) -> c_int, starting_shell(), |_, _| ();
+    [popen] (command: *const c_char, mode: *const c_char) -> *mut c_void, starting_shell(), |_, _| ();
+}
+
+/// The C library starts the shell with the environment of the process, in a way that nobody stands in.
+fn starting_shell() {
+    if lacks(here()) {
+        started_without();
+    }
+}

@@ -116,7 +116,7 @@ pub struct Renamed {
 pub struct Started {
     /// Header; `at` is before the call.
     pub header: Header,
-    /// Its pid.
+    /// Its pid; 0 for one that the library is not in and whose pid is not known.
     pub pid: u32,
     /// [`BRIEF`].
     pub flags: u32,
