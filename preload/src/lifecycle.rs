@@ -2,7 +2,7 @@
 //! loader has mapped.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use flowcept_wire::file::{EXECUTABLE, MAP};
 use flowcept_wire::header::Kind;
@@ -35,6 +35,17 @@ pub(crate) fn boot_clock_coarse() -> u64 {
 
 /// The segment of this process; a forked child gets its own when it first has something to say.
 pub(crate) fn segment() -> Option<Segment> {
+    let segment = mine();
+    if MORE.load(Ordering::Relaxed)
+        && let Some(segment) = &segment
+        && MORE.swap(false, Ordering::Relaxed)
+    {
+        loaded(segment);
+    }
+    segment
+}
+
+fn mine() -> Option<Segment> {
     match segment::mine() {
         Mine::Yes => segment::current(),
         Mine::None => None,
@@ -221,11 +232,13 @@ fn start_ticks() -> u64 {
 /// Where the objects lie that were told; what does not fit is told again.
 static TOLD: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
 
-/// Objects were loaded by dlopen(3).
+/// Objects may have been loaded that nobody has told of.
+static MORE: AtomicBool = AtomicBool::new(false);
+
+/// Objects are about to be loaded by dlopen(3). What they are is told with what is next told.
 pub(crate) fn more_loaded() {
-    if let Some(segment) = segment() {
-        loaded(&segment);
-    }
+    segment();
+    MORE.store(true, Ordering::Relaxed);
 }
 
 /// What the loader has mapped, which nobody can see it do.

@@ -479,6 +479,35 @@ fn a_running_program() {
     }
 }
 
+/// A library is found where the program's own path for libraries leads, and is told.
+#[test]
+fn the_programs_own_path_for_libraries() {
+    if !need(&["cc"]) {
+        return;
+    }
+    let (dir, store) = (folder(), folder());
+    let put = |name: &str, text: &str| fs::write(dir.path().join(name), text).expect("because the folder is ours");
+    put("part.c", "int part(void) { return 7; }");
+    put("main.c", "#include <dlfcn.h>\nint main(void) { return dlopen(\"libpart.so\", RTLD_NOW) ? 7 : 1; }");
+    fs::create_dir(dir.path().join("parts")).expect("because the folder is ours");
+    let path = "-Wl,--enable-new-dtags,-rpath,$ORIGIN/parts";
+    for arguments in
+        [&["-shared", "-fPIC", "-o", "parts/libpart.so", "part.c"][..], &["-o", "main", "main.c", path, "-ldl"]]
+    {
+        let status = Command::new("cc").args(arguments).current_dir(dir.path()).status();
+        assert!(status.is_ok_and(|s| s.success()), "cc failed");
+    }
+    let program = dir.path().join("main");
+    let output = preloaded(&program.to_string_lossy(), &[], dir.path(), store.path()).output();
+    assert_eq!(output.expect("because cc has made it").status.code(), Some(7));
+    let opened = Store::open(store.path().to_path_buf()).expect("because the library made it");
+    let trouble = intake::take_in(&opened);
+    assert!(trouble.is_empty(), "{trouble:?}");
+    let run = Library::open(&opened).and_then(|mut l| l.find("last")).expect("because it was taken in");
+    let used: Vec<&str> = run.told.used.iter().map(|u| &*u.path).collect();
+    assert!(used.iter().any(|p| p.ends_with("/parts/libpart.so")), "{used:?}");
+}
+
 /// The library as it is shipped, without its debug information.
 fn shipped() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

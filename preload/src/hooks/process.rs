@@ -2,7 +2,7 @@
 
 use core::ffi::{c_char, c_int, c_void};
 
-use crate::lifecycle::{borrowing, exiting, lent, more_loaded, sandboxed, started, starting, waited};
+use crate::lifecycle::{borrowing, exiting, lent, more_loaded, sandboxed, segment, started, starting, waited};
 
 hooks! {
     [fork _Fork] () -> c_int, starting(), |was, made| started(made, was);
@@ -24,8 +24,24 @@ hooks! {
     [waitid] (kind: c_int, id: u32, told: *mut c_int, options: c_int) -> c_int,
         (), |_, made| if made == 0 { told_by_code(told) };
     [_exit _Exit quick_exit] (status: c_int) -> (), exiting(status), |_, _| ();
-    [dlopen] (name: *const c_char, flags: c_int) -> *mut c_void, (), |_, _| more_loaded();
-    [dlmopen] (space: isize, name: *const c_char, flags: c_int) -> *mut c_void, (), |_, _| more_loaded();
+    // What was loaded is told while it is there.
+    [dlclose] (handle: *mut c_void) -> c_int, segment(), |_, _| ();
+}
+
+// Where dlopen(3) looks depends on who calls it, by the address that it returns to (DT_RUNPATH, $ORIGIN).
+jumps! {
+    dlopen loads;
+    dlmopen loads;
+}
+
+// Of these the first argument is looked at only.
+jumps! {
+    syscall calling;
+    prctl controlling;
+}
+
+fn loads(_: *mut c_void) {
+    more_loaded();
 }
 
 /// The child that `siginfo_t` of waitid(2) tells of.
@@ -49,17 +65,17 @@ fn told_by_code(told: *const c_int) {
 }
 
 /// A call through syscall(2) is about to be made; the C library of others calls seccomp(2) so.
-pub(super) fn calling(number: usize) {
+fn calling(number: *mut c_void) {
     const SECCOMP: usize = 317;
-    if number == SECCOMP {
+    if number as usize == SECCOMP {
         sandboxed();
     }
 }
 
 /// The same, through prctl(2).
-pub(super) fn controlling(option: usize) {
-    const PR_SET_SECCOMP: usize = 22;
-    if option as u32 as usize == PR_SET_SECCOMP {
+fn controlling(option: *mut c_void) {
+    const PR_SET_SECCOMP: u32 = 22;
+    if option as usize as u32 == PR_SET_SECCOMP {
         sandboxed();
     }
 }

@@ -124,38 +124,8 @@ fn length(text: *const c_char) -> isize {
     crate::descriptors::bytes(text).len() as isize
 }
 
-/// printf(3) and its like take a list of arguments of unknown length: all registers are kept, the use is noted, and the real
-/// function is jumped to, which finds the stack as the program left it.
-macro_rules! variadic {
-    ($($symbol:ident $note:ident;)*) => {$(
-        #[unsafe(no_mangle)]
-        #[unsafe(naked)]
-        unsafe extern "C" fn $symbol() {
-            extern "C" fn find(first: Stream) -> *mut c_void {
-                $note(first);
-                next!($symbol)
-            }
-            core::arch::naked_asm!(
-                "push rbp", "mov rbp, rsp", "sub rsp, 192",
-                "mov [rsp], rdi", "mov [rsp+8], rsi", "mov [rsp+16], rdx", "mov [rsp+24], rcx", "mov [rsp+32], r8",
-                "mov [rsp+40], r9", "mov [rsp+48], rax",
-                "movaps [rsp+64], xmm0", "movaps [rsp+80], xmm1", "movaps [rsp+96], xmm2", "movaps [rsp+112], xmm3",
-                "movaps [rsp+128], xmm4", "movaps [rsp+144], xmm5", "movaps [rsp+160], xmm6", "movaps [rsp+176], xmm7",
-                "call {find}",
-                "mov r11, rax",
-                "mov rdi, [rsp]", "mov rsi, [rsp+8]", "mov rdx, [rsp+16]", "mov rcx, [rsp+24]", "mov r8, [rsp+32]",
-                "mov r9, [rsp+40]", "mov rax, [rsp+48]",
-                "movaps xmm0, [rsp+64]", "movaps xmm1, [rsp+80]", "movaps xmm2, [rsp+96]", "movaps xmm3, [rsp+112]",
-                "movaps xmm4, [rsp+128]", "movaps xmm5, [rsp+144]", "movaps xmm6, [rsp+160]", "movaps xmm7, [rsp+176]",
-                "leave",
-                "jmp r11",
-                find = sym find,
-            )
-        }
-    )*};
-}
-
-variadic! {
+// printf(3) and its like take a list of arguments of unknown length: nobody can call them with what they were given.
+jumps! {
     printf to_output;
     __printf_chk to_output;
     fprintf to_stream;
@@ -168,20 +138,6 @@ variadic! {
     fscanf from_stream;
     __isoc99_fscanf from_stream;
     __isoc23_fscanf from_stream;
-}
-
-// Of these the first argument is looked at only.
-variadic! {
-    syscall to_number;
-    prctl to_option;
-}
-
-fn to_number(number: Stream) {
-    super::process::calling(number as usize);
-}
-
-fn to_option(option: Stream) {
-    super::process::controlling(option as usize);
 }
 
 /// How much is not known before: one byte stands for it.
