@@ -19,12 +19,15 @@ pub(crate) fn run(root: &Path) -> Result<ExitCode> {
     step("clippy", || cargo(root, "clippy --workspace --all-targets -- -D warnings"))?;
     step("codegen", || codegen::run(root, true))?;
     step("tidy", || tidy::run(root))?;
-    step("build", || cargo(root, "build --package flowcept-agent --bin flowcept"))?;
-    for bench in ["bench-record", "bench-whole", "bench-store"] {
+    step("build", || cargo(root, "build --package flowcept-agent --package flowcept-preload"))?;
+    for bench in ["bench-record", "bench-whole", "bench-store", "bench-whole --preload"] {
+        let (program, more) = bench.split_once(' ').map_or((bench, String::new()), |(p, m)| (p, format!(" {m}")));
         step(&format!("{bench} on its smallest input"), || {
             cargo(
                 root,
-                &format!("run --quiet --package flowcept-benches --bin {bench} -- target/debug/flowcept --small"),
+                &format!(
+                    "run --quiet --package flowcept-benches --bin {program} -- target/debug/flowcept --small{more}"
+                ),
             )
         })?;
     }
