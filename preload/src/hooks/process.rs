@@ -1,6 +1,6 @@
 //! fork(2), vfork(2), clone(2), wait(2), _exit(2) and their families.
 
-use core::ffi::{c_char, c_int, c_void};
+use core::ffi::{c_int, c_void};
 
 use crate::lifecycle::{borrowing, exiting, lent, more_loaded, sandboxed, segment, started, starting, waited};
 
