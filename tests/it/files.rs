@@ -63,6 +63,53 @@ fn time_bounds_derivation() {
     assert!(two.contains("$DIR/a") && two.contains("$DIR/b"), "{two}");
 }
 
+/// 11: what somebody is told after he wrote an output is not in it.
+#[test]
+fn time_bounds_what_one_is_told() {
+    let script = "mkfifo p; echo x > one; cat a > p & read y < p; echo $y > two; wait";
+    let Some((dir, captured)) = run(script) else { return };
+    assert!(!lineage(&dir, &captured, "one", &[]).contains("$DIR/a"));
+    assert!(lineage(&dir, &captured, "two", &[]).contains("$DIR/a"));
+}
+
+/// 15: costs are those of the image, not of its process.
+#[test]
+fn costs_are_an_images_own() {
+    let script = ": > mark; i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; exec sleep 0.01";
+    let Some((_dir, captured)) = run(script) else { return };
+    let told = &captured.told().told;
+    let cpu = |name: &str| told.activities.iter().find(|a| &*a.name == name).map(|a| a.cost.cpu.0 / 1_000_000);
+    let (shell, sleep) = (cpu("sh").expect("because it ran"), cpu("sleep").expect("because it ran"));
+    assert!(shell > 50 && sleep < shell / 3, "{shell} ms and {sleep} ms");
+    if !need(&["python"]) {
+        return;
+    }
+    let script = "python3 -c 'import os; x = bytearray(200 << 20); os.execv(\"/bin/true\", [\"true\"])'";
+    let Some((_dir, captured)) = run(script) else { return };
+    let told = &captured.told().told;
+    let small = told.activities.iter().find(|a| &*a.name == "true").expect("because it ran");
+    assert!(!small.cost.peak_at_most && small.cost.peak_memory.0 < 50 << 20, "{:?}", small.cost);
+}
+
+/// 16: of the environment only what is admitted is recorded.
+#[test]
+fn the_environment_is_an_allow_list() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("because tests may write temporary files");
+    let environment = [("OMP_NUM_THREADS", "3"), ("SOME_SETTING", "x"), ("MY_TOKEN", "secret")];
+    for captured in [
+        Captured::of(&["sort", "/etc/hostname"], dir.path(), &environment),
+        Captured::preloaded(&["sort", "/etc/hostname"], dir.path(), &environment),
+    ] {
+        let run = captured.told();
+        let recorded = &run.told.activities.iter().find(|a| &*a.name == "sort").expect("because it ran").environment;
+        let has = |name: &str| recorded.iter().any(|(n, _)| **n == *name);
+        assert!(has("OMP_NUM_THREADS") && !has("SOME_SETTING") && !has("MY_TOKEN"), "{recorded:?}");
+    }
+}
+
 /// 10: what a shell only decided by is control, not data.
 #[test]
 fn control_is_another_class() {
