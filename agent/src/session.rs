@@ -171,7 +171,7 @@ impl Session {
     pub fn follow_stragglers(&mut self, at_most: Option<Duration>) -> Result<()> {
         let begun = Instant::now();
         self.follow(|session| {
-            let enough = at_most.is_some_and(|d| begun.elapsed() >= d);
+            let enough = at_most.is_some_and(|d| begun.elapsed() >= d) || launch::stopped();
             Ok(enough || session.living()? == 0 || session.nobody_is_left())
         })
     }
@@ -270,7 +270,7 @@ impl Session {
     }
 
     /// Balances the books and closes the log; what it told, the path of the log and what went wrong with it.
-    pub fn finish(mut self, detached: bool) -> Result<Finished> {
+    pub fn finish(mut self) -> Result<Finished> {
         self.take(Duration::ZERO)?;
         let counters = self.probes.counters()?;
         let counter = |i: u32| counters[i as usize];
@@ -282,12 +282,12 @@ impl Session {
         self.lost("kernel", "files without path or state: a thread changed the descriptor", counter(count::UNDECIDED));
         let refused = self.intake.borrow().decoder.refused;
         self.lost("decoder", "records refused", refused);
-        if detached {
-            let why = "descendants of the root were still running when --detach-after had passed".into();
-            self.note(Observation::Left(Left { why, at: BootNs(clock::boot_ns()) }));
-        }
         // Whoever is not there any more does not live, whatever the counters wait for.
         let living = if self.nobody_is_left() { 0 } else { self.living()? };
+        if living > 0 {
+            let why = "descendants of the root were still running when --detach-after had passed, or the tracer was told to stop".into();
+            self.note(Observation::Left(Left { why, at: BootNs(clock::boot_ns()) }));
+        }
         let written = (1..10).map(|k| counter(count::WRITTEN + k)).sum();
         let forked = 1 + counter(count::PROCESSES_FORKED);
         let decoded = self.intake.borrow().decoder.decoded;

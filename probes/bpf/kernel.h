@@ -57,7 +57,7 @@ typedef struct { atomic64_t refcnt; } file_ref_t;
 typedef struct { __u32 val; } kuid_t;
 
 struct qstr { __u32 len; const unsigned char *name; } SEEN_BY_CORE;
-union shortname_store { unsigned char string[40]; } SEEN_BY_CORE;
+union shortname_store { unsigned long words[5]; } SEEN_BY_CORE;
 struct super_block { __u32 s_dev; unsigned long s_magic; struct { __u8 b[16]; } s_uuid; } SEEN_BY_CORE;
 struct inode {
 	__u16 i_mode;
@@ -80,6 +80,7 @@ struct dentry {
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;
+	union shortname_store d_shortname; /* since 6.14; before, names are read where d_name points */
 	/* since 6.8; before, list heads of other names, which are not walked */
 	struct hlist_node d_sib;
 	struct hlist_head d_children;

@@ -59,8 +59,13 @@ static long scan_step(__u32 i, struct resolve *r)
 	__u32 length = GET(dentry, dentry, d_name.len);
 	if (length == l->length && (__u64)GET(dentry, dentry, d_parent) == l->parent) {
 		const void *name = GET(dentry, dentry, d_name.name);
+		struct dentry *type = 0;
 		__u64 word = 0;
-		bpf_probe_read_kernel(&word, 8, name); /* names are allocated in words */
+		/* names are allocated in words; a short one lies in the dentry itself, which is read without a call */
+		if (bpf_core_field_exists(type->d_shortname) && length < bpf_core_field_size(type->d_shortname))
+			word = GET(dentry, dentry, d_shortname.words[0]);
+		else
+			bpf_probe_read_kernel(&word, 8, name);
 		if (mask(word, length) == l->wanted[0]) {
 			__u64 differs = 0;
 			if (length > 8) { /* without a branch a word: the verifier would follow each */

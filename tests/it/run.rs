@@ -149,6 +149,42 @@ fn stragglers_are_followed() {
     assert!(told.told.gaps.is_empty(), "{:?}", told.told.gaps);
 }
 
+/// A tracer that follows in the background ends when it is told to, and says what goes on without it; so does one whose
+/// --detach-after has passed, and one whose descendants ended before says nothing.
+#[test]
+fn followers_can_be_stopped() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let dir = empty();
+    let gaps = |captured: &Captured| {
+        let run = captured.told();
+        let kinds: Vec<String> = run.told.gaps.iter().map(|g| g.kind.to_string()).collect();
+        (kinds, run.told.books.living)
+    };
+    let script = "(exec sleep 20.5) > /dev/null 2>&1 & echo $! > pid";
+    let captured = Captured::of(&["sh", "-c", script], dir.path(), &[]);
+    let store = captured.store.path().to_string_lossy().into_owned();
+    let stopped = Command::new("pkill").args(["-TERM", "-f", &store]).status();
+    assert!(stopped.is_ok_and(|s| s.success()), "nobody follows");
+    assert_eq!(gaps(&captured), (vec!["cut".to_string()], 1));
+    let pid = fs::read_to_string(dir.path().join("pid")).expect("because the shell wrote it");
+    let _ = Command::new("kill").arg(pid.trim()).status();
+    let short = "(sleep 0.3) > /dev/null 2>&1 &";
+    let store = tempfile::tempdir().expect("because tests may write temporary files");
+    let run = |seconds: &str, script: &str| {
+        let run = Command::new(binary())
+            .args(["--store".as_ref(), store.path().as_os_str()])
+            .args(["run", "-q", "--detach-after", seconds, "--", "sh", "-c", script])
+            .current_dir(dir.path())
+            .output();
+        assert!(run.is_ok_and(|o| o.status.success()));
+    };
+    run("10", short);
+    let captured = Captured { store, output: captured.output };
+    assert_eq!(gaps(&captured), (vec![], 0));
+}
+
 #[test]
 fn many_runs_at_once() {
     if !need(&["bpf"]) {

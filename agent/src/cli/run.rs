@@ -97,9 +97,8 @@ fn traced(args: &RunArgs, user: Option<User>, store: &Store, workflow: Workflow,
             std::process::exit(i32::from(code));
         }
         session.follow_stragglers(limit)?;
-        return finish(args, store, session, true, code);
     }
-    finish(args, store, session, false, code)
+    finish(args, store, session, code)
 }
 
 /// The command under the watch of the library.
@@ -134,8 +133,8 @@ fn say(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-fn finish(args: &RunArgs, store: &Store, session: Session, background: bool, code: u8) -> Result<ExitCode> {
-    let finished = session.finish(background && args.detach_after.is_some())?;
+fn finish(args: &RunArgs, store: &Store, session: Session, code: u8) -> Result<ExitCode> {
+    let finished = session.finish()?;
     // The command has done its work: trouble of ours is told and does not change its exit code.
     let Finished { workflow, told, log, trouble } = finished;
     let entered = if args.output.is_some() { Ok(()) } else { store.enter(&workflow, &told, &log) };

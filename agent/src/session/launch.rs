@@ -4,7 +4,7 @@
 use std::ffi::{CString, OsString};
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
@@ -38,6 +38,13 @@ pub struct Child {
 
 /// Whom forwarded signals go to.
 static ROOT: AtomicI32 = AtomicI32::new(0);
+/// The root has ended, and somebody wants the same of us.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Whether a signal has come that there is no command for any more.
+pub fn stopped() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
 
 /// Signals that a supervisor sends to us and means the command. What a terminal sends (INT, QUIT, TSTP, WINCH) reaches
 /// the command by itself: it is in our process group.
@@ -53,6 +60,8 @@ extern "C" fn forward(signal: libc::c_int) {
         unsafe {
             libc::kill(pid, signal);
         }
+    } else {
+        STOP.store(true, Ordering::Relaxed);
     }
 }
 
