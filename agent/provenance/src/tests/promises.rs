@@ -406,6 +406,10 @@ fn p17_losses_are_gaps() {
     lineage.apply(Observation::Lost(Lost { source: "kernel ring".into(), cause: "touched".into(), count: 4 }));
     let kinds: Vec<_> = lineage.tell().gaps.iter().map(|g| (g.kind.to_string(), g.count)).collect();
     assert_eq!(kinds, [("lost:kernel ring".to_string(), 4), ("processes".to_string(), 1)]);
+    let mut lineage = Lineage::default();
+    lineage.apply(Observation::Counted(Counted { forked: 1, ended: 1, living: 0, written: 9, decoded: 7 }));
+    let kinds: Vec<_> = lineage.tell().gaps.iter().map(|g| (g.kind.to_string(), g.count)).collect();
+    assert_eq!(kinds, [("records".to_string(), 2)]);
 }
 
 /// What no kernel tells, a damaged log may: images that begin twice, and images that forked each other.
