@@ -66,7 +66,9 @@ fn time_bounds_derivation() {
 /// 11: what somebody is told after he wrote an output is not in it.
 #[test]
 fn time_bounds_what_one_is_told() {
-    let script = "mkfifo p; echo x > one; cat a > p & read y < p; echo $y > two; wait";
+    // Who tells has read `a` before `one` is made, and tells of it afterwards.
+    let script = "mkfifo p; sh -c 'read x < a; : > got; echo $x > p' & while [ ! -e got ]; do sleep 0.01; done
+        echo x > one; read y < p; echo $y > two; wait";
     let Some((dir, captured)) = run(script) else { return };
     assert!(!lineage(&dir, &captured, "one", &[]).contains("$DIR/a"));
     assert!(lineage(&dir, &captured, "two", &[]).contains("$DIR/a"));
