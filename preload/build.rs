@@ -1,8 +1,10 @@
 //! How `libflowcept.so` is linked. It compiles nothing.
 
 fn main() {
-    // One segment less for the loader to map, and no symbol left to be looked for in a signal handler.
-    for argument in ["-Wl,-z,noseparate-code", "-Wl,-z,now", "-Wl,--hash-style=gnu", "-Wl,--build-id=none"] {
+    // One segment for code and what is only read, none of a C program's start files: each costs every process something. No
+    // symbol is left to be looked for in a signal handler.
+    let lean = ["-nostartfiles", "-Wl,--no-rosegment", "-Wl,--build-id=none"];
+    for argument in lean.into_iter().chain(["-Wl,-z,noseparate-code", "-Wl,-z,now", "-Wl,--hash-style=gnu"]) {
         println!("cargo::rustc-link-arg-cdylib={argument}");
     }
     println!("cargo::rerun-if-changed=build.rs");

@@ -185,12 +185,14 @@ fn main() -> Result<()> {
     if arguments.iter().any(|a| a == "--preload") {
         return preload(&binary, rounds, small, only);
     }
-    let start = start(&binary, rounds)?;
-    println!("start and stop: {start:.3} s");
-    println!("{:<34} {:>9} {:>9} {:>12} {:>10}", "workload", "untraced", "tree", "tree + agent", "with start");
+    println!(
+        "{:<34} {:>9} {:>9} {:>12} {:>10} {:>14}",
+        "workload", "untraced", "tree", "tree + agent", "with start", "start and stop"
+    );
     for w in WORKLOADS.iter().filter(|w| w.name.contains(only)) {
         let n = if small { w.small } else { w.size };
         let (mut untraced, mut tree, mut whole, mut all) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut starts = Vec::new();
         // One round more than counted: the first fills caches.
         for round in 0..=rounds {
             let base = folder()?;
@@ -205,6 +207,7 @@ fn main() -> Result<()> {
             fresh()?;
             let before = [&*binary, Path::new("--store"), &store];
             let (traced, with_agent) = measured(&before, &["run", "-q", "--"], None, &dir, &(w.command)(n))?;
+            let start = start(&binary)?;
             let counts = stored(&binary, &store, &[])?;
             let least = (w.least)(n);
             ensure!(
@@ -217,15 +220,17 @@ fn main() -> Result<()> {
                 tree.push(traced / plain);
                 whole.push((with_agent - start) / plain);
                 all.push(with_agent / plain);
+                starts.push(start);
             }
         }
         println!(
-            "{:<34} {:>7.3} s {:>9.3} {:>12.3} {:>10.3}",
+            "{:<34} {:>7.3} s {:>9.3} {:>12.3} {:>10.3} {:>12.3} s",
             w.name,
             median(&mut untraced),
             median(&mut tree),
             median(&mut whole),
-            median(&mut all)
+            median(&mut all),
+            median(&mut starts)
         );
     }
     Ok(())
@@ -238,15 +243,11 @@ fn folder() -> Result<tempfile::TempDir> {
 }
 
 /// CPU seconds that it costs to trace a command that does nothing.
-fn start(binary: &Path, rounds: usize) -> Result<f64> {
+fn start(binary: &Path) -> Result<f64> {
     let base = folder()?;
     let before = [binary, Path::new("--store"), base.path()];
-    let mut costs = Vec::new();
-    for _ in 0..=rounds {
-        let (plain, all) = measured(&before, &["run", "-q", "--"], None, base.path(), "true")?;
-        costs.push(all - plain);
-    }
-    Ok(median(&mut costs))
+    let (plain, all) = measured(&before, &["run", "-q", "--"], None, base.path(), "true")?;
+    Ok(all - plain)
 }
 
 /// The same with the library.

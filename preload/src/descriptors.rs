@@ -121,7 +121,7 @@ pub(crate) fn name_of_descriptor(fd: c_int, into: &mut [u8; 512]) -> usize {
     for i in 0..count {
         path[14 + i] = digits[count - 1 - i];
     }
-    CStr::from_bytes_until_nul(&path).map_or(0, |path| raw::read_link(path, into))
+    CStr::from_bytes_until_nul(&path).map_or(0, |path| raw::read_link(raw::HERE, path, into))
 }
 
 /// When a call that may create a file begins.
@@ -402,7 +402,7 @@ pub(crate) fn named(
 /// A file was cut or changed by its name.
 pub(crate) fn changed_by_name(name: *const c_char, to_nothing: bool, first: u64) {
     let Some(segment) = segment() else { return };
-    let Some(met) = identity::of_path(name.cast()).filter(Met::is_regular) else { return };
+    let Some(met) = identity::of_path(raw::HERE, name.cast()).filter(Met::is_regular) else { return };
     let flags = if to_nothing { TRUNCATED } else { 0 };
     let (bytes, calls) = if to_nothing { (0, 0) } else { (0, 1) };
     let record = Used { file: met.file, state: met.state, access: WRITE, flags, bytes, calls, ..Used::default() };

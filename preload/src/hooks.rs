@@ -1,15 +1,22 @@
 //! The symbols that are interposed, one file a family. A hook calls the function that the program called, once, with what it
 //! was given, and hands the result on; the logic is elsewhere.
 
-/// The next definition of a symbol.
-macro_rules! next {
+/// A symbol's name.
+macro_rules! name {
     ($symbol:ident) => {{
         const NAME: &core::ffi::CStr =
             match core::ffi::CStr::from_bytes_with_nul(concat!(stringify!($symbol), "\0").as_bytes()) {
                 Ok(name) => name,
                 Err(_) => c"",
             };
-        static REAL: crate::real::Real = crate::real::Real::new(NAME);
+        NAME
+    }};
+}
+
+/// The next definition of a symbol.
+macro_rules! next {
+    ($symbol:ident) => {{
+        static REAL: crate::real::Real = crate::real::Real::new(name!($symbol));
         REAL.get()
     }};
 }
@@ -45,6 +52,12 @@ macro_rules! hooks {
     };
 }
 
+/// A function that is jumped to, behind a note of its first argument.
+struct Jump {
+    note: fn(*mut core::ffi::c_void),
+    real: crate::real::Real,
+}
+
 /// Defines hooks that only note what is about to happen: all registers are kept, and the real function is jumped to, which
 /// finds the stack as the program left it.
 macro_rules! jumps {
@@ -52,28 +65,37 @@ macro_rules! jumps {
         #[unsafe(no_mangle)]
         #[unsafe(naked)]
         unsafe extern "C" fn $symbol() {
-            extern "C" fn find(first: *mut core::ffi::c_void) -> *mut core::ffi::c_void {
-                $note(first);
-                next!($symbol)
-            }
-            core::arch::naked_asm!(
-                "push rbp", "mov rbp, rsp", "sub rsp, 192",
-                "mov [rsp], rdi", "mov [rsp+8], rsi", "mov [rsp+16], rdx", "mov [rsp+24], rcx", "mov [rsp+32], r8",
-                "mov [rsp+40], r9", "mov [rsp+48], rax",
-                "movaps [rsp+64], xmm0", "movaps [rsp+80], xmm1", "movaps [rsp+96], xmm2", "movaps [rsp+112], xmm3",
-                "movaps [rsp+128], xmm4", "movaps [rsp+144], xmm5", "movaps [rsp+160], xmm6", "movaps [rsp+176], xmm7",
-                "call {find}",
-                "mov r11, rax",
-                "mov rdi, [rsp]", "mov rsi, [rsp+8]", "mov rdx, [rsp+16]", "mov rcx, [rsp+24]", "mov r8, [rsp+32]",
-                "mov r9, [rsp+40]", "mov rax, [rsp+48]",
-                "movaps xmm0, [rsp+64]", "movaps xmm1, [rsp+80]", "movaps xmm2, [rsp+96]", "movaps xmm3, [rsp+112]",
-                "movaps xmm4, [rsp+128]", "movaps xmm5, [rsp+144]", "movaps xmm6, [rsp+160]", "movaps xmm7, [rsp+176]",
-                "leave",
-                "jmp r11",
-                find = sym find,
-            )
+            static JUMP: crate::hooks::Jump =
+                crate::hooks::Jump { note: $note, real: crate::real::Real::new(name!($symbol)) };
+            core::arch::naked_asm!("lea r11, [rip + {this}]", "jmp {jump}", this = sym JUMP, jump = sym crate::hooks::jump)
         }
     )*};
+}
+
+/// What [`jumps`] go through, with a [`Jump`] in r11.
+#[unsafe(naked)]
+extern "C" fn jump() {
+    extern "C" fn find(first: *mut core::ffi::c_void, to: &Jump) -> *mut core::ffi::c_void {
+        (to.note)(first);
+        to.real.get()
+    }
+    core::arch::naked_asm!(
+        "push rbp", "mov rbp, rsp", "sub rsp, 192",
+        "mov [rsp], rdi", "mov [rsp+8], rsi", "mov [rsp+16], rdx", "mov [rsp+24], rcx", "mov [rsp+32], r8",
+        "mov [rsp+40], r9", "mov [rsp+48], rax",
+        "movaps [rsp+64], xmm0", "movaps [rsp+80], xmm1", "movaps [rsp+96], xmm2", "movaps [rsp+112], xmm3",
+        "movaps [rsp+128], xmm4", "movaps [rsp+144], xmm5", "movaps [rsp+160], xmm6", "movaps [rsp+176], xmm7",
+        "mov rsi, r11",
+        "call {find}",
+        "mov r11, rax",
+        "mov rdi, [rsp]", "mov rsi, [rsp+8]", "mov rdx, [rsp+16]", "mov rcx, [rsp+24]", "mov r8, [rsp+32]",
+        "mov r9, [rsp+40]", "mov rax, [rsp+48]",
+        "movaps xmm0, [rsp+64]", "movaps xmm1, [rsp+80]", "movaps xmm2, [rsp+96]", "movaps xmm3, [rsp+112]",
+        "movaps xmm4, [rsp+128]", "movaps xmm5, [rsp+144]", "movaps xmm6, [rsp+160]", "movaps xmm7, [rsp+176]",
+        "leave",
+        "jmp r11",
+        find = sym find,
+    )
 }
 
 mod exec;

@@ -63,10 +63,10 @@ pub(crate) fn of_name(fd: c_int, name: *const u8) -> Option<Met> {
 }
 
 /// The file behind a path, through symbolic links.
-pub(crate) fn of_path(path: *const u8) -> Option<Met> {
-    let found = raw::stat_path(path)?;
+pub(crate) fn of_path(directory: c_int, path: *const u8) -> Option<Met> {
+    let found = raw::stat_path(directory, path)?;
     const AT_SYMLINK_FOLLOW: usize = 0x400;
-    Some(Met::of(&found, raw::handle(raw::HERE, path, AT_SYMLINK_FOLLOW)))
+    Some(Met::of(&found, raw::handle(directory, path, AT_SYMLINK_FOLLOW)))
 }
 
 /// SipHash-2-4 of eight bytes under the public key that the kernel's probes use (probes/bpf/task.h).

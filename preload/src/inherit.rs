@@ -70,7 +70,8 @@ fn own() -> Option<&'static [u8]> {
     let own = unsafe { &*OWN.0.get() };
     let name = own.get(NAME.len()..).filter(|_| own[0] != 0)?;
     let length = name.iter().position(|b| *b == 0)?;
-    (name[..length].contains(&b'$') || raw::stat_path(name.as_ptr()).is_some()).then_some(&own[..NAME.len() + length])
+    (name[..length].contains(&b'$') || raw::stat_path(raw::HERE, name.as_ptr()).is_some())
+        .then_some(&own[..NAME.len() + length])
 }
 
 /// Calls `with` with an array of words in memory that lasts as long as the call; nowhere near as large where few are enough.
@@ -100,7 +101,7 @@ pub(crate) fn lacks(environment: Strings) -> bool {
 }
 
 /// Calls `with` with an environment that has it. What else is preloaded stays, in its order and before this library.
-pub(crate) fn kept(environment: Strings, mut with: impl FnMut(Strings) -> c_int) -> c_int {
+pub(crate) fn kept(environment: Strings, with: &mut dyn FnMut(Strings) -> c_int) -> c_int {
     let count = strings(environment).count();
     if count > MOST || !lacks(environment) {
         return with(environment);

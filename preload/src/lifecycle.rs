@@ -14,7 +14,7 @@ use crate::environment;
 use crate::identity;
 use crate::raw;
 use crate::real::{self, Object};
-use crate::segment::{self, Mine, SPOOL, Segment};
+use crate::segment::{self, Mine, Put, SPOOL, Segment};
 
 const BOOTTIME: c_int = 7;
 const MONOTONIC_COARSE: c_int = 6;
@@ -90,8 +90,8 @@ extern "C" fn start(_count: c_int, arguments: *const *const c_char, environment:
     unsafe { on_exit(at_exit, core::ptr::null_mut()) };
 }
 
-/// The folder for segments: that of the workflow that FLOWCEPT_SPOOL names; else a new workflow in it, or in the user's
-/// runtime or state folder, which all that this program starts belongs to.
+/// The folder for segments: that of the workflow that FLOWCEPT_SPOOL names; else a new workflow in it, or beside the user's
+/// store, which all that this program starts belongs to.
 fn find_spool(environment: *const *const c_char) -> bool {
     let mut path = [0_u8; SPOOL + 1];
     let mut length = 0;
@@ -164,34 +164,27 @@ fn began(
         fn getauxval(kind: usize) -> usize;
     }
     const AT_RANDOM: usize = 25;
+    /// O_PATH, O_DIRECTORY, O_CLOEXEC.
+    const LOOK: usize = 0o10_000_000 | 0o200_000 | 0o2_000_000;
+    /// No descriptor.
+    const NOWHERE: c_int = -1;
     // SAFETY: the kernel has put 16 bytes there for each image (getauxval(3)).
     let random = unsafe { (getauxval(AT_RANDOM) as *const u64).read_unaligned() };
-    let mut executable = [0; 1024];
-    let executable_length = raw::read_link(c"/proc/self/exe", &mut executable);
-    let mut directory = [0; 1024];
+    let (mut executable, mut directory) = ([0; 1024], [0; 1024]);
+    let own = raw::open(c"/proc/self", LOOK).unwrap_or(NOWHERE);
+    let executable_length = raw::read_link(own, c"exe", &mut executable);
+    let met = identity::of_path(own, c"exe".as_ptr().cast());
+    let [pid_namespace, mount_namespace] = [c"ns/pid", c"ns/mnt"].map(|name| namespace(own, name));
+    raw::close(own);
     let directory_length = raw::working_directory(&mut directory);
-    let met = identity::of_path(c"/proc/self/exe".as_ptr().cast());
-    let (mut texts, mut length) = ([0_u8; 12 << 10], 0);
-    let mut put = |limit: usize, bytes: &[u8]| {
-        if length + bytes.len() < limit {
-            texts[length..length + bytes.len()].copy_from_slice(bytes);
-            texts[length + bytes.len()] = 0;
-            length += bytes.len() + 1;
-        }
-        length
-    };
     let mut argument_bytes = 0;
-    let mut argument_length = 0;
-    for argument in environment::strings(arguments) {
-        argument_bytes += argument.len() as u32 + 1;
-        argument_length = put(8 << 10, argument);
-    }
-    let mut end = argument_length;
-    for text in environment::strings(environment).filter(|t| environment::admits(t)) {
-        end = put(12 << 10, text);
-    }
+    environment::strings(arguments).for_each(|a| argument_bytes += a.len() as u32 + 1);
+    let (mut argument_text, mut environment_text) = (0, 0);
+    let arguments = |put: Put<'_>| fitting(arguments, 8 << 10, false, put);
+    let environment = |put: Put<'_>| fitting(environment, 4 << 10, true, put);
+    arguments(&mut |part| argument_text += part.len() as u16);
+    environment(&mut |part| environment_text += part.len() as u16);
     let [uid, euid, gid, egid] = raw::ids();
-    let namespace = |path: &CStr| raw::stat_path(path.as_ptr().cast()).map_or(0, |s| s.inode as u32);
     let record = Began {
         start: start_ticks(),
         digest: identity::digest(random),
@@ -200,8 +193,8 @@ fn began(
         state: met.map(|m| m.state).unwrap_or_default(),
         pid: raw::pid(),
         parent_pid: raw::parent_pid(),
-        pid_namespace: namespace(c"/proc/self/ns/pid"),
-        mount_namespace: namespace(c"/proc/self/ns/mnt"),
+        pid_namespace,
+        mount_namespace,
         uid,
         euid,
         gid,
@@ -210,12 +203,42 @@ fn began(
         argument_bytes,
         executable_text: executable_length as u16,
         directory_text: directory_length as u16,
-        argument_text: argument_length as u16,
-        environment_text: (end - argument_length) as u16,
+        argument_text,
+        environment_text,
         ..Began::default()
     };
-    let parts = [&executable[..executable_length], &directory[..directory_length], &texts[..end]];
-    segment.write(Kind::Began, boot_clock(), record, &parts);
+    segment.write_texts(Kind::Began, boot_clock(), record, &mut |put| {
+        put(&executable[..executable_length]);
+        put(&directory[..directory_length]);
+        arguments(put);
+        environment(put);
+    });
+}
+
+/// Gives strings, each with its NUL, as long as there is room. Of arguments the first that does not fit is the end; of an
+/// environment only what is admitted is given, and what does not fit is left out.
+fn fitting(strings: *const *const c_char, mut room: usize, environment: bool, put: Put<'_>) {
+    for text in environment::strings(strings) {
+        if environment && !environment::admits(text) {
+            continue;
+        }
+        match room.checked_sub(text.len() + 1) {
+            Some(left) => {
+                room = left;
+                put(text);
+                put(b"\0");
+            }
+            None if environment => {}
+            None => return,
+        }
+    }
+}
+
+/// The number of a namespace: its link reads `pid:[4026531836]` (namespaces(7)).
+fn namespace(process: c_int, name: &CStr) -> u32 {
+    let mut text = [0; 32];
+    let length = raw::read_link(process, name, &mut text);
+    text[..length].iter().filter(|b| b.is_ascii_digit()).fold(0, |n: u32, d| n.wrapping_mul(10) + u32::from(d - b'0'))
 }
 
 /// Field 22 of `/proc/self/stat` (proc_pid_stat(5)), behind the name in parentheses.
@@ -256,7 +279,7 @@ fn loaded(segment: &Segment) {
         }
         if path.first() == Some(&b'/')
             && !path.ends_with(b"/libflowcept.so")
-            && let Some(met) = identity::of_path(name.cast())
+            && let Some(met) = identity::of_path(raw::HERE, name.cast())
         {
             let record = Used { file: met.file, state: met.state, access: MAP, flags: EXECUTABLE, ..Used::default() };
             segment.write(Kind::Used, boot_clock(), record, &[path]);

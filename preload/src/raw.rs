@@ -44,7 +44,7 @@ pub(crate) fn ids() -> [u32; 4] {
     [102, 107, 104, 108].map(|number| call(number, [0; 6]) as u32)
 }
 
-/// openat(2) from the working directory.
+/// open(2).
 pub(crate) fn open(path: &CStr, flags: usize) -> Option<c_int> {
     let result = call(257, [HERE as usize, path.as_ptr() as usize, flags, 0o600, 0, 0]);
     good(result).map(|fd| fd as c_int)
@@ -81,13 +81,14 @@ pub(crate) fn unmap(address: *mut u8, bytes: usize) {
 }
 
 /// madvise(2).
-pub(crate) fn advise(address: *mut u8, bytes: usize, advice: usize) -> bool {
+pub(crate) fn advise(address: *const u8, bytes: usize, advice: usize) -> bool {
     call(28, [address as usize, bytes, advice, 0, 0, 0]) == 0
 }
 
-/// readlink(2); how many bytes.
-pub(crate) fn read_link(path: &CStr, into: &mut [u8]) -> usize {
-    let result = call(89, [path.as_ptr() as usize, into.as_mut_ptr() as usize, into.len(), 0, 0, 0]);
+/// readlinkat(2); how many bytes.
+pub(crate) fn read_link(directory: c_int, path: &CStr, into: &mut [u8]) -> usize {
+    let words = [directory as usize, path.as_ptr() as usize, into.as_mut_ptr() as usize, into.len(), 0, 0];
+    let result = call(267, words);
     good(result).unwrap_or(0)
 }
 
@@ -177,8 +178,8 @@ pub(crate) fn stat_name(fd: c_int, path: *const u8) -> Option<Statx> {
 }
 
 /// The file behind a name, through symbolic links.
-pub(crate) fn stat_path(path: *const u8) -> Option<Statx> {
-    stat(HERE, path, 0)
+pub(crate) fn stat_path(directory: c_int, path: *const u8) -> Option<Statx> {
+    stat(directory, path, 0)
 }
 
 /// name_to_handle_at(2): the kind of handle, its length and its bytes.

@@ -16,13 +16,14 @@ use crate::raw;
 
 /// Address space of the mapping: the most that a segment can hold.
 const LIMIT: u64 = 64 << 20;
-/// Bytes that a segment has at first.
-const FIRST: u64 = 32 << 10;
+/// Bytes that a segment has at first: most programs are short.
+const FIRST: u64 = 4 << 10;
+/// The most by which it grows at once.
+const GROWTH: u64 = 1 << 20;
 /// Longest path of a spool.
 pub(crate) const SPOOL: usize = 512;
 
 const SHARED: usize = 1;
-const PRIVATE_ANONYMOUS: usize = 0x22;
 /// O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW, O_CLOEXEC.
 const MAKE: usize = 0o2 | 0o100 | 0o200 | 0o400_000 | 0o2_000_000;
 /// O_RDWR, O_NOFOLLOW, O_CLOEXEC.
@@ -42,8 +43,10 @@ static PID: AtomicU32 = AtomicU32::new(0);
 static ID: AtomicU64 = AtomicU64::new(0);
 /// Raised with every segment: what was noted of descriptors belongs to the segment of that generation.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
-/// One word that a forked child finds zero.
-static OWNED: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
+/// A page of which a forked child finds the first word zero.
+#[repr(align(4096))]
+struct Page([AtomicU32; 1024]);
+static OWNED: Page = Page([const { AtomicU32::new(0) }; 1024]);
 static FOLDER: Path = Path(UnsafeCell::new([0; SPOOL + 64]));
 static FILE: Path = Path(UnsafeCell::new([0; SPOOL + 64]));
 
@@ -81,9 +84,7 @@ pub(crate) fn mine() -> Mine {
     if BASE.load(Ordering::Relaxed).is_null() {
         return Mine::None;
     }
-    let owned = OWNED.load(Ordering::Relaxed);
-    // SAFETY: set before BASE was, and never unmapped.
-    if unsafe { (*owned).load(Ordering::Relaxed) } == 1 { Mine::Yes } else { Mine::Forked }
+    if OWNED.0[0].load(Ordering::Relaxed) == 1 { Mine::Yes } else { Mine::Forked }
 }
 
 /// Nothing is written any more.
@@ -107,12 +108,9 @@ pub(crate) fn make() -> Option<u64> {
     let before = ID.load(Ordering::Relaxed);
     // Whatever happens, it is not written to the parent's any more.
     BASE.store(ptr::null_mut(), Ordering::Release);
-    if OWNED.load(Ordering::Relaxed).is_null() {
-        let page = raw::map(4096, PRIVATE_ANONYMOUS, -1)?;
-        if !raw::advise(page, 4096, WIPE_ON_FORK) {
-            return None;
-        }
-        OWNED.store(page.cast(), Ordering::Relaxed);
+    // Said once: a child that was forked has it said too.
+    if PID.load(Ordering::Relaxed) == 0 && !raw::advise((&raw const OWNED).cast(), size_of::<Page>(), WIPE_ON_FORK) {
+        return None;
     }
     let id = raw::random();
     let pid = raw::pid();
@@ -137,8 +135,7 @@ pub(crate) fn make() -> Option<u64> {
     ID.store(id, Ordering::Relaxed);
     PID.store(pid, Ordering::Relaxed);
     GENERATION.fetch_add(1, Ordering::Relaxed);
-    // SAFETY: the page was mapped above or by a process that this one was forked from.
-    unsafe { (*OWNED.load(Ordering::Relaxed)).store(1, Ordering::Relaxed) };
+    OWNED.0[0].store(1, Ordering::Relaxed);
     BASE.store(base, Ordering::Release);
     Some(before)
 }
@@ -165,6 +162,9 @@ fn name<'a>(folder: &[u8], into: &'a mut [u8], pid: u32, id: u64) -> &'a CStr {
     b".seg\0".iter().for_each(|b| put(*b));
     CStr::from_bytes_until_nul(into).unwrap_or(c"")
 }
+
+/// Takes parts of a text, one by one.
+pub(crate) type Put<'a> = &'a mut dyn FnMut(&[u8]);
 
 /// Room in a segment for a record that grows no more.
 pub(crate) struct Room {
@@ -198,9 +198,21 @@ impl Segment {
     }
 
     /// Writes a record and its text; where it lies, in steps.
-    pub(crate) fn write<T: Copy>(&self, kind: Kind, at: u64, mut record: T, text: &[&[u8]]) -> Option<u32> {
+    pub(crate) fn write<T: Copy>(&self, kind: Kind, at: u64, record: T, text: &[&[u8]]) -> Option<u32> {
+        self.write_texts(kind, at, record, &mut |put| text.iter().for_each(|part| put(part)))
+    }
+
+    /// The same, where the parts of the text are given one by one: twice, and the same both times.
+    pub(crate) fn write_texts<T: Copy>(
+        &self,
+        kind: Kind,
+        at: u64,
+        mut record: T,
+        texts: &mut dyn FnMut(Put<'_>),
+    ) -> Option<u32> {
         let fixed = size_of::<T>();
-        let length = fixed + text.iter().map(|t| t.len()).sum::<usize>();
+        let mut length = fixed;
+        texts(&mut |part| length += part.len());
         let room = self.reserve(length)?;
         let header = Header { kind: kind as u16, version: 0, length: length as u32, image: 0, at };
         // SAFETY: all records begin with their header; `record` is a local. The room is ours alone and holds `length` bytes.
@@ -209,10 +221,10 @@ impl Segment {
             AtomicU32::from_ptr(room.at.add(4).cast()).store(length as u32, Ordering::Release);
             ptr::copy_nonoverlapping((&raw const record).cast::<u8>(), room.at, fixed);
             let mut to = room.at.add(fixed);
-            for part in text {
+            texts(&mut |part| {
                 ptr::copy_nonoverlapping(part.as_ptr(), to, part.len());
                 to = to.add(part.len());
-            }
+            });
             core::sync::atomic::AtomicU16::from_ptr(room.at.add(2).cast()).store(VERSION, Ordering::Release);
         }
         Some(room.step)
@@ -231,12 +243,15 @@ fn grow(end: u64) -> bool {
     if end > LIMIT {
         return false;
     }
-    let wanted = (SIZE.load(Ordering::Acquire) * 2).max(end.next_multiple_of(FIRST)).min(LIMIT);
+    let size = SIZE.load(Ordering::Acquire);
+    let wanted = (size * 4).min(size + GROWTH).max(end.next_multiple_of(FIRST)).min(LIMIT);
     // SAFETY: see `Path`.
     let path = unsafe { CStr::from_bytes_until_nul(&*FILE.0.get()).unwrap_or(c"") };
     if let Some(fd) = raw::open(path, AGAIN) {
-        if raw::allocate(fd, wanted as usize) {
-            SIZE.fetch_max(wanted, Ordering::AcqRel);
+        // Where there is no room for so much, what this record needs is better than nothing.
+        let least = end.next_multiple_of(FIRST);
+        if let Some(made) = [wanted, least].into_iter().find(|size| raw::allocate(fd, *size as usize)) {
+            SIZE.fetch_max(made, Ordering::AcqRel);
         }
         raw::close(fd);
     }

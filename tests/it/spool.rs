@@ -194,7 +194,7 @@ fn a_full_disk() {
     let (dir, store) = (folder(), folder());
     let place = store.path().join("spool");
     fs::create_dir(&place).expect("because the folder is ours");
-    // Room for the first segment as it begins, and not for more of it, nor for a second.
+    // Room for some of the first segment, and then for nothing.
     let Some(_mounted) = Mounted::of("size=60k", &place) else { return };
     let output = preloaded("sh", &["-c", WRITES], dir.path(), store.path()).output();
     let output = output.expect("because sh is on every machine");
@@ -460,7 +460,7 @@ fn a_running_program() {
         let list = json(store.path(), &["spool", "--json"]);
         let row = &list[0];
         assert!(row["running"] == true && row["status"] == "RUNNING" && row["segments"] == 1, "{list}");
-        assert!(row["bytes"].as_u64().is_some_and(|b| b >= 32 << 10), "{list}");
+        assert!(row["bytes"].as_u64().is_some_and(|b| b >= 4 << 10), "{list}");
         let removed = json(store.path(), &["spool", "prune", "--json"]);
         assert_eq!(removed["removed"].as_array().map(Vec::len), Some(0));
         fs::write(&go, "go\n").expect("because it has a reader");
@@ -571,6 +571,6 @@ fn the_library_asks_for_little() {
     let size = fs::metadata(&shipped).expect("because strip made it").len();
     eprintln!("libflowcept.so takes {size} bytes");
     // The goal is 64 kB.
-    assert!(size <= 76_000, "{size} bytes");
+    assert!(size <= 70_000, "{size} bytes");
     let _ = fs::remove_file(&shipped);
 }

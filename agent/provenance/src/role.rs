@@ -65,23 +65,22 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) script: bool,
 }
 
-const PSEUDO: [&str; 8] = ["proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "bpf"];
-
 /// The role of a use.
 pub(crate) fn of_use(c: &Circumstances<'_>) -> Role {
     if c.kind == FileKind::Device {
         return Role::Device;
     }
-    if c.filesystem.kind().is_some_and(|k| PSEUDO.contains(&k)) {
+    if c.filesystem.kind().is_some_and(is_pseudo) {
         return Role::KernelFile;
     }
     if c.script {
         return Role::Program;
     }
-    if c.executable || is_library(c.path) {
+    let folders = Folders::of(c.path);
+    if c.executable || is_library(c.path, &folders) {
         return Role::Library;
     }
-    if is_cache(c.path) {
+    if is_cache(c.path, &folders) {
         return Role::Cache;
     }
     if is_configuration(c.path) {
@@ -100,16 +99,46 @@ pub(crate) fn of_generation(path: &str, kind: FileKind, filesystem: FilesystemId
     }
 }
 
-fn is_library(path: &str) -> bool {
+fn is_pseudo(filesystem: &str) -> bool {
+    matches!(filesystem, "proc" | "sysfs" | "cgroup" | "cgroup2" | "debugfs" | "tracefs" | "securityfs" | "bpf")
+}
+
+/// What the names of the folders say that a file lies in. Asked once for each use: one pass, no search.
+#[derive(Default)]
+struct Folders {
+    /// One is a language's for what is installed.
+    modules: bool,
+    /// One is for compiled Python.
+    compiled: bool,
+    /// One is for caches.
+    cache: bool,
+}
+
+impl Folders {
+    fn of(path: &str) -> Self {
+        let mut of = Self::default();
+        let (mut outer, mut begin): (&[u8], _) = (b"", 0);
+        for (end, _) in path.bytes().enumerate().filter(|(_, byte)| *byte == b'/') {
+            let folder = &path.as_bytes()[begin..end];
+            match folder {
+                b"site-packages" | b"dist-packages" | b"node_modules" | b"perl5" | b"gems" => of.modules = true,
+                b"__pycache__" => of.compiled = true,
+                b".cache" => of.cache = true,
+                folder => of.modules |= outer == b"lib" && folder.starts_with(b"python"),
+            }
+            (outer, begin) = (folder, end + 1);
+        }
+        of
+    }
+}
+
+fn is_library(path: &str, folders: &Folders) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     let in_system =
         ["/usr/lib", "/lib/", "/lib64/", "/usr/local/lib/", "/usr/libexec/", "/usr/include/", "/usr/local/include/"]
             .iter()
             .any(|p| path.starts_with(p));
     let shared = name.ends_with(".so") || name.contains(".so.");
-    let folders = || path.split('/').rev().skip(1);
-    let module = folders().any(|f| matches!(f, "site-packages" | "dist-packages" | "node_modules" | "perl5" | "gems"))
-        || folders().zip(folders().skip(1)).any(|(inner, outer)| outer == "lib" && inner.starts_with("python"));
     let shipped = [
         "/usr/share/perl",
         "/usr/share/gcc",
@@ -123,11 +152,12 @@ fn is_library(path: &str) -> bool {
     in_system && !is_configuration(path) && !name.ends_with(".cache")
         || shared
         || shipped
-        || module && folders().all(|f| f != "__pycache__")
+        || folders.modules && !folders.compiled
 }
 
-fn is_cache(path: &str) -> bool {
-    path.split('/').rev().skip(1).any(|f| matches!(f, ".cache" | "__pycache__"))
+fn is_cache(path: &str, folders: &Folders) -> bool {
+    folders.cache
+        || folders.compiled
         || path.starts_with("/var/cache/")
         || path == "/etc/ld.so.cache"
         || path.ends_with("/gconv-modules.cache")

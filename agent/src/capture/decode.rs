@@ -32,11 +32,13 @@ pub struct Decoder {
     host: u32,
     volumes: FxHashMap<u32, FilesystemId>,
     paths: FxHashMap<Box<[u8]>, Arc<str>>,
+    /// The folder of the last path, as it was walked and as text: the next often lies there too.
+    folder: (Vec<u8>, String),
     /// What each living image has used and not been summed at a last close.
     open: FxHashMap<u64, Vec<Left>>,
     /// Names met, by directory: which file a name means that unlink or rename takes, where the kernel did not find it.
-    /// A name is its directory and a digest of its last part.
-    names: FxHashMap<(file::File, u64), file::File>,
+    /// By [`name_in`].
+    names: FxHashMap<u64, file::File>,
     /// Files mapped shared and writable, with their path.
     mapped: FxHashMap<u64, Vec<(FileKey, Arc<str>)>>,
     /// Records decoded.
@@ -53,6 +55,7 @@ impl Decoder {
             host,
             volumes: FxHashMap::default(),
             paths: FxHashMap::default(),
+            folder: Default::default(),
             open: FxHashMap::default(),
             names: FxHashMap::default(),
             mapped: FxHashMap::default(),
@@ -219,7 +222,7 @@ impl Decoder {
         if r.directory.inode != 0
             && let Some(leaf) = path.split(|b| *b == 0).next()
         {
-            self.names.insert((r.directory, digest(&[leaf])), r.file);
+            self.names.insert(name_in(&r.directory, leaf), r.file);
         }
         if matches!(access, Access::Read | Access::Write) {
             let left = Left { file: r.file, access: r.access };
@@ -286,8 +289,8 @@ impl Decoder {
             file::MKDIR => Naming::MakeDirectory,
             _ => Naming::RemoveDirectory,
         };
-        let leaf = |path: &str| digest(&[path.rsplit('/').next().unwrap_or("").as_bytes()]);
-        let old = (r.directory, leaf(&old_path));
+        let name_of = |directory, path: &str| name_in(directory, path.rsplit('/').next().unwrap_or("").as_bytes());
+        let old = name_of(&r.directory, &old_path);
         let mut found = r.file;
         if found.inode == 0 && r.directory.inode != 0 {
             found = self.names.get(&old).copied().unwrap_or_default();
@@ -304,7 +307,7 @@ impl Decoder {
         }
         let mut replaced = r.replaced;
         if let Some(path) = &new_path {
-            let new = (r.directory_new, leaf(path));
+            let new = name_of(&r.directory_new, path);
             if replaced.inode == 0 && r.directory_new.inode != 0 && matches!(naming, Naming::Rename | Naming::Exchange)
             {
                 replaced = self.names.get(&new).copied().unwrap_or_default();
@@ -383,17 +386,33 @@ impl Decoder {
         if let Some(path) = self.paths.get(walked) {
             return path.clone();
         }
-        let mut out = String::with_capacity(walked.len());
-        for component in walked.split(|b| *b == 0).rev().filter(|c| !c.is_empty()) {
-            out.push('/');
-            out.push_str(&String::from_utf8_lossy(component));
+        let (leaf, rest) = walked.split_at(walked.iter().position(|b| *b == 0).unwrap_or(walked.len()));
+        let (known, folder) = &mut self.folder;
+        if known != rest {
+            known.clear();
+            known.extend_from_slice(rest);
+            folder.clear();
+            for component in String::from_utf8_lossy(rest).rsplit('\0').filter(|c| !c.is_empty()) {
+                folder.push('/');
+                folder.push_str(component);
+            }
         }
-        let path: Arc<str> = if out.is_empty() { "/".into() } else { out.into() };
+        let length = folder.len();
+        folder.push('/');
+        folder.push_str(&String::from_utf8_lossy(leaf));
+        let path: Arc<str> = folder.as_str().into();
+        folder.truncate(length);
         if self.paths.len() < 4096 {
             self.paths.insert(walked.into(), path.clone());
         }
         path
     }
+}
+
+/// A name, as a digest: its directory and its last part.
+fn name_in(directory: &file::File, leaf: &[u8]) -> u64 {
+    let file::File { inode, device, generation } = directory;
+    digest(&[&inode.to_ne_bytes(), &device.to_ne_bytes(), &generation.to_ne_bytes(), leaf])
 }
 
 /// FNV-1a: names must be the same in every run, and are no secret.

@@ -25,7 +25,7 @@ macro_rules! execs {
             let real = unsafe { core::mem::transmute::<*mut c_void, Function>(next!($symbol)) };
             let begun = execing($asked);
             // SAFETY: the caller keeps to the function's contract; the environment lasts as long as the call.
-            let made = kept(environment, |environment| unsafe { real($($before,)* environment $(, $flags)?) });
+            let made = kept(environment, &mut |environment| unsafe { real($($before,)* environment $(, $flags)?) });
             not_execed(begun, $asked);
             made
         }
@@ -83,7 +83,7 @@ impl Arguments {
     }
 
     /// Calls `exec` with the name, the arguments as an array, and where they end.
-    fn call(&self, mut exec: impl FnMut(*const c_char, Strings, usize) -> c_int) -> c_int {
+    fn call(&self, exec: &mut dyn FnMut(*const c_char, Strings, usize) -> c_int) -> c_int {
         let end = (1..).find(|i| self.at(*i).is_null()).unwrap_or(1);
         with_words(end, &mut |room| {
             if room.len() < end {
@@ -121,18 +121,18 @@ execs_of_list! {
 
 extern "C" fn of_path(registers: Strings, stack: Strings) -> c_int {
     // SAFETY: as the caller's call.
-    Arguments { registers, stack }.call(|name, list, _| unsafe { execv(name, list) })
+    Arguments { registers, stack }.call(&mut |name, list, _| unsafe { execv(name, list) })
 }
 
 extern "C" fn of_name(registers: Strings, stack: Strings) -> c_int {
     // SAFETY: as the caller's call.
-    Arguments { registers, stack }.call(|name, list, _| unsafe { execvp(name, list) })
+    Arguments { registers, stack }.call(&mut |name, list, _| unsafe { execvp(name, list) })
 }
 
 extern "C" fn of_path_with_environment(registers: Strings, stack: Strings) -> c_int {
     let arguments = Arguments { registers, stack };
     // SAFETY: as the caller's call; the environment follows the null pointer.
-    arguments.call(|name, list, end| unsafe { execve(name, list, arguments.at(end + 1).cast()) })
+    arguments.call(&mut |name, list, end| unsafe { execve(name, list, arguments.at(end + 1).cast()) })
 }
 
 macro_rules! spawns {
@@ -152,7 +152,7 @@ macro_rules! spawns {
             // SAFETY: the next definition of this symbol has this symbol's type.
             let real = unsafe { core::mem::transmute::<*mut c_void, Function>(next!($symbol)) };
             let begun = starting();
-            let made = kept(environment, |environment| {
+            let made = kept(environment, &mut |environment| {
                 // SAFETY: the caller keeps to the function's contract; the environment lasts as long as the call.
                 unsafe { real(pid, name, actions, attributes, arguments, environment) }
             });

@@ -97,39 +97,44 @@ hooks! {
 }
 
 /// mmap(2) is called before the constructor has run, and by allocators that dlsym(3) may need: the kernel is asked directly.
-macro_rules! map {
+extern "C" fn map(
+    address: *mut c_void,
+    length: usize,
+    protection: c_int,
+    flags: c_int,
+    fd: c_int,
+    at: i64,
+) -> *mut c_void {
+    unsafe extern "C" {
+        fn __errno_location() -> *mut c_int;
+    }
+    const MAP_ANONYMOUS: c_int = 0x20;
+    const MAP_SHARED: c_int = 1;
+    let words = [address as usize, length, protection as usize, flags as usize, fd as usize, at as usize];
+    let made = crate::raw::call(9, words);
+    if (-4095..0).contains(&made) {
+        // SAFETY: errno(3) of this thread.
+        unsafe { *__errno_location() = -made as c_int };
+        return -1_isize as *mut c_void;
+    }
+    if flags & MAP_ANONYMOUS == 0 {
+        mapped(fd, protection, flags);
+    } else if flags & 3 == MAP_SHARED {
+        segment().iter().for_each(|s| unseen(s, gap::SHARED_MEMORY));
+    }
+    made as *mut c_void
+}
+
+macro_rules! maps {
     ($($symbol:ident)+) => {$(
         #[unsafe(no_mangle)]
-        unsafe extern "C" fn $symbol(
-            address: *mut c_void,
-            length: usize,
-            protection: c_int,
-            flags: c_int,
-            fd: c_int,
-            at: i64,
-        ) -> *mut c_void {
-            unsafe extern "C" {
-                fn __errno_location() -> *mut c_int;
-            }
-            const MAP_ANONYMOUS: c_int = 0x20;
-            const MAP_SHARED: c_int = 1;
-            let words = [address as usize, length, protection as usize, flags as usize, fd as usize, at as usize];
-            let made = crate::raw::call(9, words);
-            if (-4095..0).contains(&made) {
-                // SAFETY: errno(3) of this thread.
-                unsafe { *__errno_location() = -made as c_int };
-                return -1_isize as *mut c_void;
-            }
-            if flags & MAP_ANONYMOUS == 0 {
-                mapped(fd, protection, flags);
-            } else if flags & 3 == MAP_SHARED {
-                segment().iter().for_each(|s| unseen(s, gap::SHARED_MEMORY));
-            }
-            made as *mut c_void
+        #[unsafe(naked)]
+        unsafe extern "C" fn $symbol() {
+            core::arch::naked_asm!("jmp {map}", map = sym map)
         }
     )+};
 }
-map! { mmap mmap64 }
+maps! { mmap mmap64 }
 
 fn opened_if(made: c_int, directory: c_int, name: *const c_char, flags: c_int, was: u64) {
     if made >= 0 {

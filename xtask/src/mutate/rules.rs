@@ -159,10 +159,10 @@ pub(super) const RULES: &[Rule] = &[
         "Role::Data,\n                        Manner::Executed,",
     ),
     rule("12: a script is a program", ROLE, "if c.script {", "if c.script && c.path.is_empty() {"),
-    rule("12: libraries", ROLE, "if c.executable || is_library(c.path) {", "if c.executable {"),
-    rule("12: caches", ROLE, "if is_cache(c.path) {", "if c.path.is_empty() {"),
+    rule("12: libraries", ROLE, "if c.executable || is_library(c.path, &folders) {", "if c.executable {"),
+    rule("12: caches", ROLE, "if is_cache(c.path, &folders) {", "if c.path.is_empty() {"),
     rule("12: configuration", ROLE, "if is_configuration(c.path) {", "if c.path.is_empty() {"),
-    rule("12: kernel files", ROLE, "if c.filesystem.kind().is_some_and(|k| PSEUDO.contains(&k)) {", "if false {"),
+    rule("12: kernel files", ROLE, "if c.filesystem.kind().is_some_and(is_pseudo) {", "if false {"),
     rule("12: devices", ROLE, "if c.kind == FileKind::Device {", "if false {"),
     rule(
         "13: a failure is an ERROR",

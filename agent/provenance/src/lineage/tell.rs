@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::tasks::Tasks;
 use super::{Lineage, Provenance, Seen};
@@ -44,15 +44,23 @@ pub(super) fn role_of(seen: &Seen, script: Option<&str>) -> Role {
 }
 
 /// Where the versions of each file begin among the entities; they lie side by side.
-#[derive(Default)]
 struct Files {
-    first: FxHashMap<FileKey, u32>,
+    /// The file's place in the order in which files were met.
+    places: FxHashMap<FileKey, u32>,
+    /// The first version, by place.
+    first: Vec<u32>,
 }
 
 impl Files {
+    /// A file that was not met before, and its first version.
+    fn add(&mut self, file: FileKey, first: u32) {
+        self.places.insert(file, self.first.len() as u32);
+        self.first.push(first);
+    }
+
     /// The version that was current then.
     fn at(&self, told: &Provenance, file: FileKey, at: BootNs) -> Option<EntityNo> {
-        let first = *self.first.get(&file)?;
+        let first = *self.first.get(*self.places.get(&file)? as usize)?;
         let mut versions = told.entities[first as usize..].iter().take_while(|e| e.file == file);
         versions.next()?;
         let begun = versions.take_while(|e| e.begun <= at).count();
@@ -89,15 +97,25 @@ struct Work {
     swept: versions::Told,
     /// Access, version, and the manner where it is not the access's own.
     reads: Vec<(usize, usize, Option<Manner>)>,
+    /// Where the uses and generations of one file's versions are.
     used: FxHashMap<(ActivityNo, EntityNo), u32>,
     generated: FxHashMap<(ActivityNo, EntityNo), u32>,
 }
 
+/// Empties a map in no more time than it takes to fill a small one: one that has grown is given back.
+fn empty<K, V>(map: &mut FxHashMap<K, V>) {
+    const SMALL: usize = 64;
+    if map.capacity() > SMALL { *map = FxHashMap::default() } else { map.clear() }
+}
+
 impl Lineage {
     fn tell_files(&self, tasks: &Tasks, told: &mut Provenance) -> Files {
+        // Room for as many files at first: a map that grows is filled again each time.
+        const FILES: usize = 1 << 15;
         let images = &self.images;
         let mut order: Vec<FileKey> = Vec::new();
         let mut places: FxHashMap<FileKey, u32> = FxHashMap::default();
+        places.reserve(self.seen.len().min(FILES));
         let mut place = |file: FileKey| {
             *places.entry(file).or_insert_with(|| {
                 order.push(file);
@@ -121,14 +139,14 @@ impl Lineage {
         // Stable: what happened to one file stays in the order in which it was told.
         owned.sort_by_key(|o| o.file);
         executed.sort_by_key(|e| e.file);
-        let mut files = Files { first: places };
+        let mut files = Files { places, first: Vec::with_capacity(order.len()) };
         let mut work = Work::default();
         let (mut owned, mut executed) = (&mut *owned, &*executed);
         for (place, file) in order.into_iter().enumerate() {
             let (of_file, rest) = owned.split_at_mut(owned.partition_point(|o| o.file as usize <= place));
             let (runs, later) = executed.split_at(executed.partition_point(|e| e.file as usize <= place));
             (owned, executed) = (rest, later);
-            files.first.insert(file, told.entities.len() as u32);
+            files.first.push(told.entities.len() as u32);
             pass_creations(of_file);
             self.tell_file(tasks, told, &mut work, file, of_file, runs);
         }
@@ -146,6 +164,8 @@ impl Lineage {
     ) {
         let Work { points, swept, reads, used, generated } = work;
         points.clear();
+        empty(used);
+        empty(generated);
         for (access, o) in owned.iter().enumerate() {
             let until = o.seen.moved.map_or(o.seen.begun, |m| m.1);
             let mut point = |at, what| points.push(Point { at, until, who: o.who, access, what });
@@ -472,7 +492,7 @@ fn give_name(
             invalidated: None,
             nameless: false,
         });
-        files.first.insert(file, entity.0);
+        files.add(file, entity.0);
         entity
     });
     let e = &mut told.entities[entity.0 as usize];
@@ -543,18 +563,13 @@ fn mark_temporary(told: &mut Provenance) {
     for g in &told.generated {
         made[g.entity.0 as usize] = true;
     }
-    // All versions of a file go with its last name.
-    let mut gone: FxHashSet<FileKey> = FxHashSet::default();
-    let mut last: FxHashMap<FileKey, usize> = FxHashMap::default();
-    for (i, e) in told.entities.iter().enumerate() {
-        last.insert(e.file, i);
+    // All versions of a file go with its last name; they lie side by side.
+    let mut gone = vec![false; told.entities.len()];
+    for (i, e) in told.entities.iter().enumerate().rev() {
+        let later = told.entities.get(i + 1).filter(|later| later.file == e.file);
+        gone[i] = later.map_or(!e.exists(), |_| gone[i + 1]);
     }
-    for i in last.values() {
-        if !told.entities[*i].exists() {
-            gone.insert(told.entities[*i].file);
-        }
-    }
-    let temporary = |e: EntityNo| made[e.0 as usize] && gone.contains(&told.entities[e.0 as usize].file);
+    let temporary = |e: EntityNo| made[e.0 as usize] && gone[e.0 as usize];
     for u in told.used.iter_mut().filter(|u| u.role == Role::Data && temporary(u.entity)) {
         u.role = Role::Temporary;
     }
