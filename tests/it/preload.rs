@@ -1,8 +1,10 @@
 //! The library tells the same as the kernel's probes, but for what SEMANTICS.md lists.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
+use flowcept_provenance::activity::Activity;
 use harness::host::need;
 use harness::oracle;
 use harness::run::{Captured, seen};
@@ -74,6 +76,35 @@ fn compare(prepare: &dyn Fn(&Path), command: &[&str], least: Least) {
     };
     let diff = crate::oracle::difference(&informed(&theirs), &informed(&ours));
     assert!(diff.is_empty(), "the kernel (-) and the library (+) differ in who was informed:\n{diff}");
+    again();
+    ids_are_equal(command, &dir, &environment);
+}
+
+/// Kernel and library watch one run, each into a store of its own: they name each task alike.
+fn ids_are_equal(command: &[&str], dir: &Path, environment: &[(&str, &str)]) {
+    let inside = tempfile::tempdir().expect("because tests may write temporary files");
+    let library = format!("LD_PRELOAD={}", harness::host::library().display());
+    let spool = format!("FLOWCEPT_STORE={}", inside.path().display());
+    let with_library = [&["env", &library, &spool], command].concat();
+    let kernel = Captured::of(&with_library, dir, environment);
+    let inside = Captured { store: inside, output: kernel.output.clone() };
+    let (theirs, ours) = (kernel.told(), inside.told());
+    let id = |a: &Activity| a.process.task_id();
+    let named: HashSet<_> = ours.told.activities.iter().map(id).collect();
+    let told_for_its_segment = |a: &(usize, &Activity)| {
+        let made: Vec<_> = theirs.told.generated.iter().filter(|g| g.activity.0 as usize == a.0).collect();
+        !made.is_empty() && made.iter().all(|g| g.path.ends_with(".seg"))
+    };
+    // The kernel sees the library write: who does nothing else is a task for that alone.
+    let theirs = theirs.told.activities.iter().enumerate();
+    let theirs = theirs.filter(|a| named.contains(&id(a.1)) || !told_for_its_segment(a)).map(|(_, a)| a);
+    let list = |of: &mut dyn Iterator<Item = &Activity>| {
+        let mut list: Vec<_> = of.map(|a| format!("{} {:?}", a.command_line(), a.process)).collect();
+        list.sort();
+        list.join("\n")
+    };
+    let diff = crate::oracle::difference(&list(&mut theirs.into_iter()), &list(&mut ours.told.activities.iter()));
+    assert!(diff.is_empty(), "the kernel (-) and the library (+) name tasks differently:\n{diff}");
 }
 
 #[test]
