@@ -277,7 +277,8 @@ fn loaded(segment: &Segment) {
         if let Some(free) = known {
             free.store(address as u64, Ordering::Relaxed);
         }
-        if path.first() == Some(&b'/')
+        // The program itself has no name here, and the kernel's own object one without a folder.
+        if path.contains(&b'/')
             && !path.ends_with(b"/libflowcept.so")
             && let Some(met) = identity::of_path(raw::HERE, name.cast())
         {

@@ -22,11 +22,11 @@ const RAW: &str = "system calls that a program makes itself";
 /// The gap of a run whose segments had no room.
 const LOST: &str = "records for which a segment had no room";
 
-/// `programs/inside.c`, compiled with such options at the first use.
-fn compiled(name: &str, compiler: &str, options: &[&str]) -> PathBuf {
+/// A program, compiled with such options at the first use.
+pub(crate) fn compiled(name: &str, source: &str, compiler: &str, options: &[&str]) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let (fresh, program) = (folder.join(format!("{name}-{}", std::process::id())), folder.join(name));
-    let source = root().join("tests/programs/inside.c");
+    let source = root().join("tests/programs").join(source);
     let output = Command::new(compiler).args(options).arg("-o").arg(&fresh).arg(source).output();
     let output = output.expect("because the compiler is there");
     assert!(output.status.success(), "{compiler}: {}", String::from_utf8_lossy(&output.stderr));
@@ -37,17 +37,17 @@ fn compiled(name: &str, compiler: &str, options: &[&str]) -> PathBuf {
 
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| compiled("inside", "cc", &["-O1", "-pthread"]))
+    PROGRAM.get_or_init(|| compiled("inside", "inside.c", "cc", &["-O1", "-pthread"]))
 }
 
-fn opened_by_dlopen() -> &'static Path {
+pub(crate) fn opened_by_dlopen() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| compiled("inside-look.so", "cc", &["-O1", "-DLOOK", "-shared", "-fPIC"]))
+    LIBRARY.get_or_init(|| compiled("inside-look.so", "inside.c", "cc", &["-O1", "-DLOOK", "-shared", "-fPIC"]))
 }
 
 fn static_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| compiled("inside-static", "cc", &["-O1", "-static", "-pthread"]))
+    PROGRAM.get_or_init(|| compiled("inside-static", "inside.c", "cc", &["-O1", "-static", "-pthread"]))
 }
 
 /// A folder with the file a.
@@ -404,7 +404,7 @@ fn with_address_sanitizer() {
     let asked = Command::new("cc").arg("-print-file-name=libasan.so").output().expect("because cc is there");
     let asan = fs::canonicalize(String::from_utf8_lossy(&asked.stdout).trim());
     let Ok(asan) = asan else { return eprintln!("skipped: there is no libasan") };
-    let program = compiled("inside-asan", "cc", &["-O1", "-pthread", "-fsanitize=address"]);
+    let program = compiled("inside-asan", "inside.c", "cc", &["-O1", "-pthread", "-fsanitize=address"]);
     for name in ["open", "fopen", "300-threads", "fork-_exit", "vfork-exec", "execve-empty", "errno"] {
         let folder = Folder::new();
         let run = |preload: &str, store: &Path| {
@@ -433,7 +433,7 @@ fn with_address_sanitizer() {
 #[test]
 fn another_c_library_is_a_gap() {
     if need(&["bpf", "cc", "musl-gcc"]) {
-        let program = compiled("inside-musl", "musl-gcc", &["-O1", "-static", "-DLOOK"]);
+        let program = compiled("inside-musl", "inside.c", "musl-gcc", &["-O1", "-static", "-DLOOK"]);
         case("other", &program, Tells::Without(1));
     }
 }

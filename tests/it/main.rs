@@ -4,6 +4,7 @@ mod calls;
 mod export;
 mod files;
 mod fuzz;
+mod hooks;
 mod identity;
 mod inside;
 mod loss;

@@ -1,7 +1,7 @@
-//! Switches off one probe, one system call or one rule at a time: a test must fail. It prints a table of what failed.
+//! Switches off one probe, one system call, one hook or one rule at a time: a test must fail. It prints a table of what failed.
 //!
-//! Calls and programs are left out by name (`FLOWCEPT_MUTATE`, debug builds only); a rule is changed in a copy of the
-//! sources, as [`RULES`] says.
+//! Calls and programs are left out by name (`FLOWCEPT_MUTATE`, debug builds only); a hook loses its name in the built library;
+//! a rule is changed in a copy of the sources, as [`RULES`] says.
 
 mod rules;
 
@@ -29,8 +29,9 @@ pub(crate) fn run(root: &Path, only: &str) -> Result<()> {
     let calls = names(root)?;
     let tests = bench.build(&[])?.context("the sources do not build, or have no tests")?;
     for name in calls.iter().filter(|n| n.contains(only)) {
-        bench.judge(name, &tests, Some(name), &mut survivors)?;
+        bench.judge(name, &[], &tests, Some(name), &mut survivors)?;
     }
+    bench.hooks(only, &tests, &mut survivors)?;
     for rule in RULES.iter().filter(|r| r.name.contains(only)) {
         let path = bench.copy.join(rule.file);
         let good = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
@@ -73,6 +74,19 @@ fn sync(root: &Path, copy: &Path) -> Result<()> {
 /// Parts of the integration tests, in the order in which they are tried; the last is all of them.
 const ORDER: [&str; 6] = ["calls::", "files::", "identity::", "run::", "export::", ""];
 
+/// Stands for the tests of the crates themselves, which run no program.
+const UNITS: &[&str] = &["units"];
+
+/// A symbol of the library that stands in for nothing.
+const NO_HOOK: &str = "__asan_default_options";
+
+/// Puts a file in another's place: who has that one mapped keeps it.
+fn replace(path: &Path, content: &[u8]) -> Result<()> {
+    let fresh = path.with_extension("fresh");
+    fs::write(&fresh, content).with_context(|| format!("write {}", fresh.display()))?;
+    fs::rename(&fresh, path).with_context(|| format!("write {}", path.display()))
+}
+
 struct Bench {
     copy: PathBuf,
     target: PathBuf,
@@ -93,7 +107,11 @@ impl Bench {
 
     /// Builds the binary and the tests; none where they do not build.
     fn build(&self, more: &[&str]) -> Result<Option<Vec<Tests>>> {
-        let binary = self.cargo().args(["build", "--quiet", "-p", "flowcept-agent"]).stderr(Stdio::null()).status()?;
+        let binary = self
+            .cargo()
+            .args(["build", "--quiet", "-p", "flowcept-agent", "-p", "flowcept-preload"])
+            .stderr(Stdio::null())
+            .status()?;
         let mut command = self.cargo();
         command.args([
             "test",
@@ -132,19 +150,49 @@ impl Bench {
         }
     }
 
+    /// Takes one name after another from the library: nobody finds that hook then.
+    fn hooks(&self, only: &str, tests: &[Tests], survivors: &mut Vec<String>) -> Result<()> {
+        let library = self.target.join("debug/libflowcept.so");
+        let good = fs::read(&library).with_context(|| format!("read {}", library.display()))?;
+        let list = Command::new("nm").args(["-D", "--defined-only"]).arg(&library).output().context("start nm")?;
+        let list = String::from_utf8(list.stdout)?;
+        let names = list.lines().filter_map(|l| l.split(' ').next_back()).filter(|n| *n != NO_HOOK);
+        for name in names.filter(|n| format!("hook {n}").contains(only)) {
+            // The table of names of the dynamic symbols is the first that lies in the file.
+            let whole = [b"\0", name.as_bytes(), b"\0"].concat();
+            let at = good.windows(whole.len()).position(|w| w == whole);
+            let at = at.with_context(|| format!("{} lacks the name {name}", library.display()))?;
+            let mut without = good.clone();
+            without[at + 1] = b'~';
+            replace(&library, &without)?;
+            let judged = self.judge(&format!("hook {name}"), &["hooks::"], tests, None, survivors);
+            replace(&library, &good)?;
+            judged?;
+        }
+        Ok(())
+    }
+
     fn rule(&self, rule: &Rule, survivors: &mut Vec<String>) -> Result<()> {
         match self.build(&[])? {
-            Some(tests) => self.judge(rule.name, &tests, None, survivors),
+            Some(tests) => self.judge(rule.name, UNITS, &tests, None, survivors),
             None => bail!("{}: what it changes does not build: correct it in rules.rs", rule.name),
         }
     }
 
-    /// Runs tests until some fail, the quick ones first; prints the row.
-    fn judge(&self, name: &str, tests: &[Tests], switch: Option<&str>, survivors: &mut Vec<String>) -> Result<()> {
+    /// Runs tests until some fail, those named `first` first, then the quick ones; prints the row.
+    fn judge(
+        &self,
+        name: &str,
+        first: &[&str],
+        tests: &[Tests],
+        switch: Option<&str>,
+        survivors: &mut Vec<String>,
+    ) -> Result<()> {
         let begun = Instant::now();
-        let units = tests.iter().filter(|t| !t.folder.ends_with("tests") && switch.is_none()).map(|t| ("", t));
+        let units = tests.iter().filter(|t| !t.folder.ends_with("tests") && first == UNITS).map(|t| ("", t));
         let whole = tests.iter().filter(|t| t.folder.ends_with("tests"));
-        let parts = ORDER.iter().flat_map(|part| whole.clone().map(|t| (*part, t)));
+        let order = first.iter().filter(|_| first != UNITS).chain(&ORDER);
+        let parts = order.flat_map(|part| whole.clone().map(|t| (*part, t)));
         for (filter, test) in units.chain(parts) {
             let mut command = Command::new(&test.program);
             command.arg(filter).current_dir(&test.folder).env("CARGO_TARGET_DIR", &self.target);

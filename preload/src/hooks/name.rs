@@ -6,6 +6,7 @@ use core::ptr::null;
 use flowcept_wire::file::{EXCHANGE, LINK, MKDIR, RENAME, RMDIR, SYMLINK, UNLINK};
 
 use crate::descriptors::{directory_changed, named, names};
+use crate::lifecycle::segment;
 use crate::raw::HERE;
 
 const AT_REMOVEDIR: c_int = 0x200;
@@ -43,6 +44,7 @@ hooks! {
         names(directory, name, HERE, null()), |was, made| if made == 0 {
             named(was, SYMLINK, HERE, target, directory, name)
         };
-    [chdir] (name: *const c_char) -> c_int, (), |_, made| if made == 0 { directory_changed() };
-    [fchdir] (fd: c_int) -> c_int, (), |_, made| if made == 0 { directory_changed() };
+    // What was loaded under a relative name is told while that means it.
+    [chdir] (name: *const c_char) -> c_int, segment(), |_, made| if made == 0 { directory_changed() };
+    [fchdir] (fd: c_int) -> c_int, segment(), |_, made| if made == 0 { directory_changed() };
 }
