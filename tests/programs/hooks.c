@@ -209,6 +209,7 @@ static void fgets_(void) { CALL(char *, (char *, int, FILE *), b, 9, reading());
 static void fgets_chk_(void) { CALL(char *, (char *, size_t, int, FILE *), b, sizeof b, 9, reading()); }
 static void fgetc_(void) { CALL(int, (FILE *), reading()); }
 static void at_in(void) { RAW3(SYS_dup2, in(), 0, 0); }
+/* What waits in stdout is told at exit, too: then one goes away without. */
 static void at_out(void) { RAW3(SYS_dup2, out(), 1, 0); }
 static void getchar_(void) { at_in(); CALL(int, (void)); }
 static char *line;
@@ -217,12 +218,12 @@ static void getline_(void) { CALL(ssize_t, (char **, size_t *, FILE *), &line, &
 static void getdelim_(void) { CALL(ssize_t, (char **, size_t *, int, FILE *), &line, &room, '\n', reading()); }
 static void fwrite_(void) { CALL(size_t, (const void *, size_t, size_t, FILE *), "x", 1, 1, writing()); }
 static void fputs_(void) { CALL(int, (const char *, FILE *), "x", writing()); }
-static void puts_(void) { at_out(); CALL(int, (const char *), "x"); }
+static void puts_(void) { at_out(); CALL(int, (const char *), "x"); away(); }
 static void fputc_(void) { CALL(int, (int, FILE *), 'x', writing()); }
 static void overflow_(void) { CALL(int, (FILE *, int), writing(), 'x'); }
-static void putchar_(void) { at_out(); CALL(int, (int), 'x'); }
-static void printf_(void) { at_out(); CALL(int, (const char *, ...), "x%d", 1); }
-static void printf_chk_(void) { at_out(); CALL(int, (int, const char *, ...), 1, "x%d", 1); }
+static void putchar_(void) { at_out(); CALL(int, (int), 'x'); away(); }
+static void printf_(void) { at_out(); CALL(int, (const char *, ...), "x%d", 1); away(); }
+static void printf_chk_(void) { at_out(); CALL(int, (int, const char *, ...), 1, "x%d", 1); away(); }
 static void fprintf_(void) { CALL(int, (FILE *, const char *, ...), writing(), "x%d", 1); }
 static void fprintf_chk_(void) { CALL(int, (FILE *, int, const char *, ...), writing(), 1, "x%d", 1); }
 static void dprintf_(void) { CALL(int, (int, const char *, ...), out(), "x%d", 1); }
@@ -241,6 +242,7 @@ static void list_of(int which, ...)
 	default: at_out(); CALL(int, (int, const char *, va_list), 1, "x%d", list);
 	}
 	va_end(list);
+	away();
 }
 static void vfprintf_(void) { list_of(0, 1); }
 static void vfprintf_chk_(void) { list_of(1, 1); }

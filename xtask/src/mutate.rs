@@ -5,6 +5,8 @@
 
 mod rules;
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -29,7 +31,7 @@ pub(crate) fn run(root: &Path, only: &str) -> Result<()> {
     let calls = names(root)?;
     let tests = bench.build(&[])?.context("the sources do not build, or have no tests")?;
     for name in calls.iter().filter(|n| n.contains(only)) {
-        bench.judge(name, &[], &tests, Some(name), &mut survivors)?;
+        bench.judge(name, &ORDER, &tests, Some(name), &mut survivors)?;
     }
     bench.hooks(only, &tests, &mut survivors)?;
     for rule in RULES.iter().filter(|r| r.name.contains(only)) {
@@ -74,17 +76,24 @@ fn sync(root: &Path, copy: &Path) -> Result<()> {
 /// Parts of the integration tests, in the order in which they are tried; the last is all of them.
 const ORDER: [&str; 6] = ["calls::", "files::", "identity::", "run::", "export::", ""];
 
-/// Stands for the tests of the crates themselves, which run no program.
-const UNITS: &[&str] = &["units"];
+/// The test that calls what the hooks stand in for.
+const OF_HOOKS: &str = "hooks::each_is_told";
 
 /// A symbol of the library that stands in for nothing.
 const NO_HOOK: &str = "__asan_default_options";
 
-/// Puts a file in another's place: who has that one mapped keeps it.
-fn replace(path: &Path, content: &[u8]) -> Result<()> {
-    let fresh = path.with_extension("fresh");
-    fs::write(&fresh, content).with_context(|| format!("write {}", fresh.display()))?;
-    fs::rename(&fresh, path).with_context(|| format!("write {}", path.display()))
+/// What a program prints, without the line's end.
+fn printed(program: &str, arguments: &[&OsStr]) -> Result<String> {
+    let output = Command::new(program).args(arguments).output().with_context(|| format!("start {program}"))?;
+    ensure!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim_end().to_string())
+}
+
+/// The names that a shared object defines, without their versions.
+fn symbols(object: &Path) -> Result<BTreeSet<String>> {
+    let list = printed("nm", &["-D".as_ref(), "--defined-only".as_ref(), object.as_os_str()])?;
+    let names = list.lines().filter_map(|l| l.split(' ').next_back()?.split('@').next().map(String::from));
+    Ok(names.collect())
 }
 
 struct Bench {
@@ -154,19 +163,25 @@ impl Bench {
     fn hooks(&self, only: &str, tests: &[Tests], survivors: &mut Vec<String>) -> Result<()> {
         let library = self.target.join("debug/libflowcept.so");
         let good = fs::read(&library).with_context(|| format!("read {}", library.display()))?;
-        let list = Command::new("nm").args(["-D", "--defined-only"]).arg(&library).output().context("start nm")?;
-        let list = String::from_utf8(list.stdout)?;
-        let names = list.lines().filter_map(|l| l.split(' ').next_back()).filter(|n| *n != NO_HOOK);
+        let there = symbols(Path::new(&printed("cc", &["-print-file-name=libc.so.6".as_ref()])?))?;
+        let names = symbols(&library)?.into_iter().filter(|n| n != NO_HOOK);
         for name in names.filter(|n| format!("hook {n}").contains(only)) {
+            if !there.contains(&name) {
+                println!("| hook {name} | not tried: this C library has no such function |");
+                continue;
+            }
             // The table of names of the dynamic symbols is the first that lies in the file.
             let whole = [b"\0", name.as_bytes(), b"\0"].concat();
             let at = good.windows(whole.len()).position(|w| w == whole);
             let at = at.with_context(|| format!("{} lacks the name {name}", library.display()))?;
             let mut without = good.clone();
             without[at + 1] = b'~';
-            replace(&library, &without)?;
-            let judged = self.judge(&format!("hook {name}"), &["hooks::"], tests, None, survivors);
-            replace(&library, &good)?;
+            // In its place: cargo has the same file under another name, and would put that one here again.
+            let put =
+                |content: &[u8]| fs::write(&library, content).with_context(|| format!("write {}", library.display()));
+            put(&without)?;
+            let judged = self.judge(&format!("hook {name}"), &[OF_HOOKS], tests, None, survivors);
+            put(&good)?;
             judged?;
         }
         Ok(())
@@ -174,25 +189,26 @@ impl Bench {
 
     fn rule(&self, rule: &Rule, survivors: &mut Vec<String>) -> Result<()> {
         match self.build(&[])? {
-            Some(tests) => self.judge(rule.name, UNITS, &tests, None, survivors),
+            Some(tests) => self.judge(rule.name, &ORDER, &tests, None, survivors),
             None => bail!("{}: what it changes does not build: correct it in rules.rs", rule.name),
         }
     }
 
-    /// Runs tests until some fail, those named `first` first, then the quick ones; prints the row.
+    /// Runs parts of the tests in this order until some fail; prints the row.
     fn judge(
         &self,
         name: &str,
-        first: &[&str],
+        order: &[&str],
         tests: &[Tests],
         switch: Option<&str>,
         survivors: &mut Vec<String>,
     ) -> Result<()> {
         let begun = Instant::now();
-        let units = tests.iter().filter(|t| !t.folder.ends_with("tests") && first == UNITS).map(|t| ("", t));
+        // Those of the crates themselves run no program.
+        let units = switch.is_none() && order == ORDER;
+        let units = tests.iter().filter(|t| units && !t.folder.ends_with("tests")).map(|t| ("", t));
         let whole = tests.iter().filter(|t| t.folder.ends_with("tests"));
-        let order = first.iter().filter(|_| first != UNITS).chain(&ORDER);
-        let parts = order.flat_map(|part| whole.clone().map(|t| (*part, t)));
+        let parts = order.iter().flat_map(|part| whole.clone().map(|t| (*part, t)));
         for (filter, test) in units.chain(parts) {
             let mut command = Command::new(&test.program);
             command.arg(filter).current_dir(&test.folder).env("CARGO_TARGET_DIR", &self.target);
