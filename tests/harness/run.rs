@@ -60,12 +60,17 @@ impl Captured {
 
     /// Runs `command` with the library in it and nothing else of ours, into a fresh store.
     pub fn preloaded(command: &[&str], dir: &Path, environment: &[(&str, &str)]) -> Self {
+        Self::with(&library().to_string_lossy(), command, dir, environment)
+    }
+
+    /// The same with such a value of LD_PRELOAD.
+    pub fn with(preload: &str, command: &[&str], dir: &Path, environment: &[(&str, &str)]) -> Self {
         let store = tempfile::tempdir().expect("because tests may write temporary files");
         let output = Command::new(command[0])
             .args(&command[1..])
             .current_dir(dir)
             .envs(environment.iter().copied())
-            .env("LD_PRELOAD", library())
+            .env("LD_PRELOAD", preload)
             .env("FLOWCEPT_STORE", store.path())
             .stdin(Stdio::null())
             .output()

@@ -303,6 +303,27 @@ fn a_handler_that_opens_files_a_thousand_times_a_second() {
     cases(&["signals"], Tells::Made);
 }
 
+/// All at once, for `FLOWCEPT_STRESS` seconds: handler, threads, forks from among them, vfork, cancellation. Nothing crashes
+/// or hangs, and the spool is whole.
+#[test]
+fn under_stress() {
+    if !need(&["cc"]) {
+        return;
+    }
+    let seconds = std::env::var("FLOWCEPT_STRESS").unwrap_or_else(|_| "3".into());
+    let program = compiled("stress", "stress.c", "cc", &["-O1", "-pthread"]);
+    let folder = tempfile::tempdir().expect("because tests may write temporary files");
+    fs::write(folder.path().join("in"), "words\n").expect("because the folder is ours");
+    let captured = Captured::preloaded(&[&program.to_string_lossy(), &seconds], folder.path(), &[]);
+    eprintln!("{}", captured.stderr());
+    assert_eq!(captured.output.status.code(), Some(0), "{}", captured.stderr());
+    let told = Told(captured.told());
+    assert!(told.used("in") && told.generated("by-handler"));
+    // A segment may be full after minutes, which is counted; anything else would be damage.
+    let gaps: Vec<_> = told.0.told.gaps.iter().filter(|g| ![LOST, RAW].iter().any(|w| g.why.starts_with(w))).collect();
+    assert!(gaps.is_empty(), "{gaps:?}");
+}
+
 #[test]
 fn many_calls() {
     cases(&["many-opens", "many-chdir"], Tells::Used);

@@ -12,5 +12,6 @@ mod oracle;
 mod preload;
 mod run;
 mod spool;
+mod suites;
 mod terminal;
 mod workloads;

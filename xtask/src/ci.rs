@@ -11,7 +11,10 @@ use anyhow::{Context, Result, bail};
 use crate::{codegen, tidy};
 
 /// What the tests may not skip here, unless the caller has said so otherwise.
-const REQUIRED: &str = "bindfs,bpf,cc,mkfs.btrfs,python,rsync,strace,zstd";
+const REQUIRED: &str = "bindfs,bpf,cc,mkfs.btrfs,perl,python,rsync,sqlite3,strace,zstd";
+
+/// Seconds for which the library is put under stress.
+const STRESS: &str = "60";
 
 /// Runs all checks; the last lines on stdout are the test runner's summaries and their sum.
 pub(crate) fn run(root: &Path) -> Result<ExitCode> {
@@ -67,6 +70,9 @@ fn test(root: &Path) -> Result<(ExitStatus, Sum)> {
     command.args(["test", "--workspace"]).current_dir(root).stdout(Stdio::piped());
     if env::var_os("FLOWCEPT_REQUIRE").is_none() {
         command.env("FLOWCEPT_REQUIRE", REQUIRED);
+    }
+    if env::var_os("FLOWCEPT_STRESS").is_none() {
+        command.env("FLOWCEPT_STRESS", STRESS);
     }
     let mut child = command.spawn().context("start cargo")?;
     let stdout = child.stdout.take().expect("because stdout is piped");
