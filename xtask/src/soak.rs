@@ -1,5 +1,5 @@
-//! Traced workloads one after another into one store, each checked, until the time is over or something is wrong. It knows
-//! the product by its command line only.
+//! Traced workloads one after another into one store, each checked, until the time is over or something is wrong; beside them
+//! the test that puts the library under stress, as long. It knows the product by its command line only.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -103,6 +103,14 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<()> {
         work: base.path().join("work"),
     };
     fs::create_dir(&soak.work)?;
+    let stress = ["test", "--quiet", "-p", "flowcept-tests", "--test", "it"];
+    let mut stressed = Command::new("cargo");
+    stressed.args(stress).args(["--no-run"]).current_dir(root);
+    ensure!(stressed.status()?.success(), "cargo {} failed", stress.join(" "));
+    let mut stressed = Command::new("cargo");
+    stressed.args(stress).args(["--", "inside::under_stress", "--nocapture"]).current_dir(root);
+    stressed.env("FLOWCEPT_STRESS", length.as_secs().to_string()).stdin(Stdio::null());
+    let stressed = stressed.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("start cargo")?;
     let begun = Instant::now();
     let mut sum = Figures::default();
     let (mut round, mut runs) = (0, 0);
@@ -120,6 +128,10 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<()> {
     }
     let store = mebi(size(&soak.store)?);
     println!("nothing wrong in {runs} runs; tasks in all, most of the others:  {}  store {store:>6.1} MiB", sum.line());
+    let stressed = stressed.wait_with_output()?;
+    let said = String::from_utf8_lossy(&stressed.stderr).into_owned();
+    ensure!(stressed.status.success(), "the library under stress: {said}{}", String::from_utf8_lossy(&stressed.stdout));
+    println!("the library under stress: {}", said.trim());
     Ok(())
 }
 
