@@ -111,16 +111,11 @@ fn base(fd: c_int, name: &[u8], link: &mut [u8; 512]) -> usize {
 
 /// As `/proc/self/fd/N` has it.
 pub(crate) fn name_of_descriptor(fd: c_int, into: &mut [u8; 512]) -> usize {
-    let mut path = *b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0\0";
-    let (mut digits, mut rest, mut count) = ([0; 10], fd.max(0) as u32, 0);
-    while rest > 0 || count == 0 {
-        digits[count] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        count += 1;
-    }
-    for i in 0..count {
-        path[14 + i] = digits[count - 1 - i];
-    }
+    let (mut path, mut length) = (*b"/proc/self/fd/\0\0\0\0\0\0\0\0\0\0\0\0", 14);
+    segment::decimal(fd.max(0) as u32, &mut |digit| {
+        path[length] = digit;
+        length += 1;
+    });
     CStr::from_bytes_until_nul(&path).map_or(0, |path| raw::read_link(raw::HERE, path, into))
 }
 
@@ -244,12 +239,17 @@ fn first_use(segment: &Segment, slot: &Slot, fd: c_int, access: u32, bytes: u64,
     let at = if access == WRITE { first } else { boot_clock() };
     let mut link = [0; 512];
     let flags = if inherited { INHERITED } else { 0 };
-    if slot.length.load(Ordering::Relaxed) == 0 {
-        let length = name_of_descriptor(fd, &mut link);
-        write_use(segment, slot, &met, access, flags, bytes, 1, at, &[&link[..length]]);
-    } else {
-        write_use(segment, slot, &met, access, flags, bytes, 1, at, &[slot.name()]);
+    let name = name_of(slot, fd, &mut link);
+    write_use(segment, slot, &met, access, flags, bytes, 1, at, &[name]);
+}
+
+/// The name that the descriptor was opened by, else that of its file.
+fn name_of<'a>(slot: &'a Slot, fd: c_int, link: &'a mut [u8; 512]) -> &'a [u8] {
+    if slot.name().is_empty() {
+        let length = name_of_descriptor(fd, link);
+        return &link[..length];
     }
+    slot.name()
 }
 
 /// A mechanism that the library does not follow; told once a segment.
@@ -277,8 +277,7 @@ pub(crate) fn mapped(fd: c_int, protection: c_int, flags: c_int) {
     let access = if flags & 3 == MAP_SHARED && protection & PROT_WRITE != 0 { MAP_WRITE } else { MAP };
     let Some(met) = identity::of_descriptor(fd).filter(Met::is_regular) else { return };
     let mut link = [0; 512];
-    let length = if slot.name().is_empty() { name_of_descriptor(fd, &mut link) } else { 0 };
-    let name = if length > 0 { &link[..length] } else { slot.name() };
+    let name = name_of(slot, fd, &mut link);
     let executable = if protection & 4 != 0 { flowcept_wire::file::EXECUTABLE } else { 0 };
     write_use(&segment, slot, &met, access, executable, 0, 0, boot_clock(), &[name]);
 }
@@ -291,8 +290,7 @@ pub(crate) fn changed(fd: c_int, to_nothing: bool, first: u64) {
     let (Some(segment), Some(slot)) = (segment(), slot(fd)) else { return };
     let Some(met) = identity::of_descriptor(fd).filter(Met::is_regular) else { return };
     let mut link = [0; 512];
-    let length = if slot.name().is_empty() { name_of_descriptor(fd, &mut link) } else { 0 };
-    let name = if length > 0 { &link[..length] } else { slot.name() };
+    let name = name_of(slot, fd, &mut link);
     write_use(&segment, slot, &met, WRITE, TRUNCATED, 0, 0, first, &[name]);
 }
 
@@ -339,11 +337,6 @@ pub(crate) fn duplicated(old: c_int, new: c_int) {
     from.shared.store(1, Ordering::Relaxed);
     to.shared.store(1, Ordering::Relaxed);
     to.generation.store(from.generation.load(Ordering::Relaxed), Ordering::Release);
-}
-
-/// Another descriptor is about to take this number.
-pub(crate) fn replaced(fd: c_int) {
-    closing(fd);
 }
 
 /// The working directory is another.

@@ -6,26 +6,6 @@ use core::ffi::{CStr, c_char};
 use crate::raw;
 use crate::segment::SPOOL;
 
-/// Names that are recorded, as agent/src/capture/redact.rs has them; a trailing `*` admits a prefix.
-const ADMITTED: [&[u8]; 16] = [
-    b"PATH",
-    b"HOME",
-    b"USER",
-    b"LANG",
-    b"LC_*",
-    b"TZ",
-    b"PWD",
-    b"SHELL",
-    b"VIRTUAL_ENV",
-    b"CONDA_DEFAULT_ENV",
-    b"PYTHONPATH",
-    b"LD_LIBRARY_PATH",
-    b"CUDA_VISIBLE_DEVICES",
-    b"OMP_NUM_THREADS",
-    b"FLOWCEPT_WORKFLOW_ID",
-    b"FLOWCEPT_CAMPAIGN_ID",
-];
-
 /// The strings of an environment.
 pub(crate) fn strings<'a>(mut environment: *const *const c_char) -> impl Iterator<Item = &'a [u8]> {
     core::iter::from_fn(move || {
@@ -52,10 +32,7 @@ pub(crate) fn value<'a>(environment: *const *const c_char, name: &[u8]) -> Optio
 /// Whether a string of the environment is recorded.
 pub(crate) fn admits(text: &[u8]) -> bool {
     let name = text.split(|b| *b == b'=').next().unwrap_or_default();
-    ADMITTED.iter().any(|a| match a.strip_suffix(b"*") {
-        Some(prefix) => name.starts_with(prefix),
-        None => name == *a,
-    })
+    flowcept_wire::library::admits(name)
 }
 
 struct Own(UnsafeCell<[u8; SPOOL + 32]>);

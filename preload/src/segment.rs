@@ -140,6 +140,14 @@ pub(crate) fn make() -> Option<u64> {
     Some(before)
 }
 
+/// A number's digits, one by one.
+pub(crate) fn decimal(number: u32, put: &mut dyn FnMut(u8)) {
+    if number > 9 {
+        decimal(number / 10, put);
+    }
+    put(b'0' + (number % 10) as u8);
+}
+
 /// `FOLDER/PID-ID.seg`
 fn name<'a>(folder: &[u8], into: &'a mut [u8], pid: u32, id: u64) -> &'a CStr {
     let mut length = folder.iter().position(|b| *b == 0).unwrap_or(0);
@@ -149,14 +157,7 @@ fn name<'a>(folder: &[u8], into: &'a mut [u8], pid: u32, id: u64) -> &'a CStr {
         length += 1;
     };
     put(b'/');
-    let mut digits = [0; 10];
-    let (mut rest, mut count) = (pid, 0);
-    while rest > 0 || count == 0 {
-        digits[count] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        count += 1;
-    }
-    digits[..count].iter().rev().for_each(|d| put(*d));
+    decimal(pid, &mut put);
     put(b'-');
     (0..16).rev().for_each(|i| put(b"0123456789abcdef"[(id >> (4 * i)) as usize & 15]));
     b".seg\0".iter().for_each(|b| put(*b));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use flowcept_provenance::identity::{FileKey, FilesystemId, ImageNo, ProcessKey};
 use flowcept_provenance::observation::{self as seen, Access, FileKind, Mechanism, Naming, Observation};
 use flowcept_provenance::quantity::{BootNs, ByteCount, Nanos, Pid, UnixNs};
+use flowcept_wire::library::admits;
 use flowcept_wire::read::{Record, read};
 use flowcept_wire::{file, gap, process};
 use rustc_hash::FxHashMap;
@@ -180,7 +181,7 @@ impl Decoder {
         let environment = strings(environment)
             .into_iter()
             .filter_map(|v| v.split_once('=').map(|(n, v)| (n.to_string(), v.to_string())))
-            .filter(|(n, _)| redact::admits(n))
+            .filter(|(n, _)| admits(n.as_bytes()))
             .map(|(n, v)| (n.into(), redact::without_password(v).into()))
             .collect();
         Observation::Execed(Box::new(seen::Execed {

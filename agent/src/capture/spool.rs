@@ -85,11 +85,6 @@ pub fn look(folder: &Path) -> Look {
     Look { status, segments: found.images.len(), bytes: found.bytes }
 }
 
-/// Whether something in the spool says what ran.
-pub fn is_readable(folder: &Path) -> bool {
-    !images::read(folder).images.is_empty()
-}
-
 /// Reads a spool; none where nothing in it says what ran.
 pub fn read(folder: &Path, boot: u128, host: u32) -> Option<Taken> {
     let images::Found { mut images, unreadable, blank, lost, .. } = images::read(folder);

@@ -6,7 +6,7 @@ use flowcept_wire::file::{READ, WRITE};
 use flowcept_wire::gap;
 
 use crate::descriptors::{
-    before, changed, changed_by_name, closing, closing_range, duplicated, mapped, moved, opened, replaced, unseen,
+    before, changed, changed_by_name, closing, closing_range, duplicated, mapped, moved, opened, unseen,
 };
 use crate::lifecycle::{boot_clock, segment};
 use crate::raw::HERE;
@@ -155,7 +155,7 @@ fn copied(from: c_int, out: c_int, bytes: isize, was: u64) {
 
 fn replaced_by(fd: c_int, new: c_int) {
     if fd != new {
-        replaced(new);
+        closing(new);
     }
 }
 

@@ -3,6 +3,34 @@
 use crate::file::{File, State};
 use crate::header::Header;
 
+/// Environment variables that are recorded; a trailing `*` admits a prefix. Nothing else of an environment leaves capture.
+pub const ENVIRONMENT: [&str; 16] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_*",
+    "TZ",
+    "PWD",
+    "SHELL",
+    "VIRTUAL_ENV",
+    "CONDA_DEFAULT_ENV",
+    "PYTHONPATH",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "FLOWCEPT_WORKFLOW_ID",
+    "FLOWCEPT_CAMPAIGN_ID",
+];
+
+/// Whether the variable of this name is recorded.
+pub fn admits(name: &[u8]) -> bool {
+    ENVIRONMENT.iter().any(|a| match a.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix.as_bytes()),
+        None => name == a.as_bytes(),
+    })
+}
+
 /// A program image that the library is in. Text: executable path, working directory, arguments, the admitted environment,
 /// the last two as in `/proc/PID/cmdline`.
 #[repr(C)]

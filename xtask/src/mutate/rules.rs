@@ -182,7 +182,7 @@ pub(super) const RULES: &[Rule] = &[
         "if after.peak_memory.0 > 0 { after.peak_memory }",
         "if after.peak_memory.0 == 1 { after.peak_memory }",
     ),
-    rule("16: only the admitted environment", DECODE, ".filter(|(n, _)| redact::admits(n))", ""),
+    rule("16: only the admitted environment", DECODE, ".filter(|(n, _)| admits(n.as_bytes()))", ""),
     rule(
         "16: secrets are redacted",
         REDACT,

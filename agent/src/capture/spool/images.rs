@@ -206,32 +206,44 @@ pub(super) struct Family {
     parents: Vec<Option<usize>>,
     previous: Vec<Option<usize>>,
     last: Vec<bool>,
+    /// What was told of ends, by pid.
+    waited: HashMap<u32, Vec<Waited>>,
 }
 
 impl Family {
     /// Of images in the order in which they began.
     pub(super) fn of(images: &[Image]) -> Self {
         let by_id: HashMap<u64, usize> = images.iter().enumerate().map(|(i, image)| (image.id, i)).collect();
-        let mut family = Self { begun: Vec::new(), parents: Vec::new(), previous: Vec::new(), last: Vec::new() };
+        let mut family = Self {
+            begun: Vec::new(),
+            parents: Vec::new(),
+            previous: Vec::new(),
+            last: Vec::new(),
+            waited: HashMap::new(),
+        };
+        for waited in images.iter().flat_map(|i| &i.waited) {
+            family.waited.entry(waited.pid).or_default().push(*waited);
+        }
+        let mut started: HashMap<u32, Vec<(u64, usize)>> = HashMap::new();
+        for (place, image) in images.iter().enumerate() {
+            image.started.iter().for_each(|s| started.entry(s.pid).or_default().push((s.header.at, place)));
+        }
+        // The last image so far of a pid, and of a process.
+        let (mut of_pid, mut of_process) = (HashMap::new(), HashMap::new());
         for (i, image) in images.iter().enumerate() {
             let began = &image.began;
-            let previous = (0..i).rev().find(|p| same_process(&images[*p], image));
+            let previous = of_process.insert((began.pid, began.start), i);
             // Who said that it started this pid, last before it began; else the image then running in its parent process.
-            let told = |(p, parent): (usize, &Image)| {
-                let of_child = parent.started.iter().filter(|s| s.pid == began.pid && s.header.at <= began.header.at);
-                of_child.map(|s| (s.header.at, p)).max()
-            };
-            let told = images[..i].iter().enumerate().filter_map(told).max();
-            let running = || {
-                let same = |p: &usize| images[*p].began.pid == began.parent_pid;
-                (0..i).rev().find(same).map(|p| (began.header.at.saturating_sub(1), p))
-            };
+            let told = started.get(&began.pid).into_iter().flatten().filter(|(at, p)| *p < i && *at <= began.header.at);
+            let told = told.max().copied();
+            let running = of_pid.get(&began.parent_pid).map(|p| (began.header.at.saturating_sub(1), *p));
+            of_pid.insert(began.pid, i);
             // Nobody is forked by himself or by who came later, whatever a damaged segment says.
             let forked = by_id.get(&began.parent).copied().filter(|p| began.flags & FORKED != 0 && *p < i);
             let parent = match (forked, previous) {
                 (_, Some(previous)) => family.parents[previous].map(|p| (0, p)),
                 (Some(parent), _) => Some((told.map_or(began.header.at, |t| t.0), parent)),
-                (None, None) => told.or_else(running),
+                (None, None) => told.or(running),
             };
             let first = (images.len() + i + 1) as u64;
             let begun = match (previous, parent) {
@@ -264,10 +276,8 @@ impl Family {
         if !self.last[place] {
             return None;
         }
-        let told = images.iter().flat_map(|i| &i.waited);
-        let told = told
-            .filter(|w| w.pid == image.began.pid && w.header.at >= image.began.header.at)
-            .min_by_key(|w| w.header.at);
+        let told = self.waited.get(&image.began.pid).into_iter().flatten();
+        let told = told.filter(|w| w.header.at >= image.began.header.at).min_by_key(|w| w.header.at);
         let number = self.number(place);
         match (&image.exited, told) {
             // What wait(2) says is also right where a signal came after exit(3) had begun.

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ const TMPFS: u32 = 0x0102_1994;
 pub(super) struct Volumes {
     known: HashMap<u32, Volume>,
     folders: HashMap<String, String>,
+    /// The last folder that was looked into, open: the next file often lies there too.
+    open: Option<(String, fs::File)>,
 }
 
 impl Volumes {
@@ -41,13 +43,25 @@ impl Volumes {
     /// The path without symbolic links: of the file itself where it is still there, else of its folder.
     pub(super) fn real_path(&mut self, path: &str, inode: u64) -> Arc<str> {
         let beside = self.in_real_folder(path);
-        match fs::symlink_metadata(&beside) {
-            Ok(m) if m.is_symlink() => match fs::canonicalize(&beside) {
-                Ok(real) if fs::metadata(&real).is_ok_and(|m| m.ino() == inode) => real.to_string_lossy().into(),
-                _ => beside.into(),
-            },
+        if !self.is_link(&beside) {
+            return beside.into();
+        }
+        match fs::canonicalize(&beside) {
+            Ok(real) if fs::metadata(&real).is_ok_and(|m| m.ino() == inode) => real.to_string_lossy().into(),
             _ => beside.into(),
         }
+    }
+
+    fn is_link(&mut self, path: &str) -> bool {
+        /// O_PATH, O_DIRECTORY.
+        const LOOK: i32 = 0o10_000_000 | 0o200_000;
+        let Some((folder, name)) = path.rsplit_once('/') else { return false };
+        if self.open.as_ref().is_none_or(|(last, _)| last != folder) {
+            let place = if folder.is_empty() { "/" } else { folder };
+            let opened = fs::OpenOptions::new().read(true).custom_flags(LOOK).open(place);
+            self.open = opened.ok().map(|file| (folder.to_string(), file));
+        }
+        self.open.as_ref().is_some_and(|(_, folder)| nix::fcntl::readlinkat(folder, name).is_ok())
     }
 
     /// The path in its folder as that really is.
