@@ -64,6 +64,10 @@ pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance
     let Some(_lock) = locked(folder)? else { return Ok(None) };
     match spool::look(folder).status {
         Status::Running => return Ok(None),
+        Status::OtherVersion(theirs) => bail!(
+            "the library that wrote it has version {theirs} of the records, and this flowcept {}: take it in with the flowcept that came with that library",
+            flowcept_wire::header::VERSION
+        ),
         Status::Damaged => bail!("nothing in it says what ran; `flowcept spool prune` removes it"),
         Status::Finished => {}
     }

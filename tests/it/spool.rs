@@ -431,6 +431,30 @@ fn a_damaged_workflow() {
     }
 }
 
+/// What a library of another version has written is neither misread nor thrown away: it waits for who can read it.
+#[test]
+fn a_library_of_another_version() {
+    let (dir, store) = (folder(), folder());
+    let good = finished(dir.path(), store.path());
+    let set_version = |difference: u64| {
+        for entry in fs::read_dir(&good).expect("because it was just written").flatten() {
+            let mut bytes = fs::read(entry.path()).expect("because it was just written");
+            let version = u64::from_ne_bytes(bytes[8..16].try_into().expect("because these are eight"));
+            bytes[8..16].copy_from_slice(&version.wrapping_add(difference).to_ne_bytes());
+            fs::write(entry.path(), bytes).expect("because the folder is ours");
+        }
+    };
+    set_version(41);
+    let output = flowcept(store.path(), &["workflows", "--json"]);
+    let (none, said) =
+        (ids(&serde_json::from_slice(&output.stdout).expect("because it is JSON")), text(&output.stderr));
+    assert!(none.is_empty() && said.contains(&id(&good)) && said.contains("version 42 of the records"), "{said}");
+    assert_eq!(json(store.path(), &["spool", "--json"])[0]["status"], "OTHER VERSION");
+    assert_eq!(json(store.path(), &["spool", "prune", "--json"])["removed"].as_array().map(Vec::len), Some(0));
+    set_version(0_u64.wrapping_sub(41));
+    assert_eq!(ids(&json(store.path(), &["workflows", "--json"])), [id(&good)]);
+}
+
 /// Waits for a file, then tells what it says.
 fn once_there(path: &Path) -> String {
     let begun = Instant::now();

@@ -52,6 +52,8 @@ pub enum Status {
     Running,
     /// All have ended.
     Finished,
+    /// A library with another version of the records has written it, of this number.
+    OtherVersion(u64),
     /// Nothing in it says what ran.
     Damaged,
 }
@@ -77,6 +79,11 @@ pub fn look(folder: &Path) -> Look {
         Status::Running
     } else if !found.images.is_empty() {
         Status::Finished
+    } else if let Some(version) = found.unreadable.iter().find_map(|(_, why)| match why {
+        NoSegment::Version(version) => Some(*version),
+        NoSegment::Foreign => None,
+    }) {
+        Status::OtherVersion(version)
     } else {
         let changed = fs::symlink_metadata(folder).and_then(|m| m.modified()).ok();
         let young = changed.and_then(|t| t.elapsed().ok()).is_some_and(|age| age < BEGINS_WITHIN);

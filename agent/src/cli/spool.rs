@@ -22,6 +22,7 @@ pub(super) fn list(store: &Store, as_json: bool) -> ExitCode {
     let name = |status| match status {
         Status::Running => "RUNNING",
         Status::Finished => "FINISHED",
+        Status::OtherVersion(_) => "OTHER VERSION",
         Status::Damaged => "DAMAGED",
     };
     if as_json {
@@ -34,7 +35,7 @@ pub(super) fn list(store: &Store, as_json: bool) -> ExitCode {
     }
     for (id, look) in rows {
         let (status, segments, bytes) = (name(look.status), look.segments, look.bytes);
-        println!("{}  {status:<8}  {segments:>6} segments  {bytes:>10} bytes", &id[..8]);
+        println!("{}  {status:<13}  {segments:>6} segments  {bytes:>10} bytes", &id[..8]);
     }
     ExitCode::SUCCESS
 }
