@@ -419,7 +419,10 @@ pub(crate) fn exiting(status: c_int) {
         code: (status & 0xff) as u32,
         ..Exited::default()
     };
-    segment.write(Kind::Exited, boot_clock(), record, &[]);
+    let now = boot_clock();
+    if segment.write(Kind::Exited, now, record, &[]).is_none() {
+        segment.ended(now, record.code.into());
+    }
 }
 
 extern "C" fn at_exit(status: c_int, _: *mut c_void) {

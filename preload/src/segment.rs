@@ -127,7 +127,8 @@ pub(crate) fn make() -> Option<u64> {
         dropped: 0,
         id,
         pid: u64::from(pid),
-        reserved: [0; 2],
+        ended: 0,
+        code: 0,
     };
     // SAFETY: the mapping begins with FIRST bytes of file, and nobody else has it yet.
     unsafe { ptr::write(base.cast::<Begin>(), begin) };
@@ -229,6 +230,12 @@ impl Segment {
             core::sync::atomic::AtomicU16::from_ptr(room.at.add(2).cast()).store(VERSION, Ordering::Release);
         }
         Some(room.step)
+    }
+
+    /// Notes the end of the process where there is no room for its record.
+    pub(crate) fn ended(&self, at: u64, code: u64) {
+        self.counter(&raw const self.begin().code).store(code, Ordering::Relaxed);
+        self.counter(&raw const self.begin().ended).store(at, Ordering::Relaxed);
     }
 
     /// The record at a place that [`Segment::write`] has returned.

@@ -210,6 +210,8 @@ fn a_full_disk() {
     };
     assert!(count("records for which a segment had no room") as usize >= 500 - told, "{:?}", run.told.gaps);
     assert_eq!(count("segments for which there was no room"), 1, "{:?}", run.told.gaps);
+    // How it ended is told all the same.
+    assert_eq!(run.workflow.exit_code, Some(3 << 8));
 }
 
 /// Where no spool can be, the program runs as ever.

@@ -31,8 +31,10 @@ pub struct Begin {
     pub id: u64,
     /// Process id, in its own pid namespace.
     pub pid: u64,
-    /// 0.
-    pub reserved: [u64; 2],
+    /// When the process called exit(3) or _exit(2), where there was no room for that record; else 0.
+    pub ended: u64,
+    /// Its status then.
+    pub code: u64,
 }
 
 /// Why a file is no segment.

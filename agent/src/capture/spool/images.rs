@@ -9,6 +9,7 @@ use std::path::Path;
 use flowcept_provenance::observation::Counted;
 use flowcept_wire::file::{File, WRITE};
 use flowcept_wire::gap::Unseen;
+use flowcept_wire::header::Kind;
 use flowcept_wire::library::{BRIEF, Began, Exited, FORKED, Renamed, Started, Used, Waited};
 use flowcept_wire::process::{Costs, Ended, ExecFailed};
 use flowcept_wire::read::Record;
@@ -147,6 +148,11 @@ impl Image {
             }
         }
         *lost = lost.saturating_add(records.unfinished);
+        // An end for which the segment had no room.
+        if let Some(image) = image.as_mut().filter(|i| i.exited.is_none() && begin.ended != 0) {
+            let header = super::header(Kind::Exited, 0, begin.ended);
+            image.exited = Some(Exited { header, code: (begin.code & 0xff) as u32, ..Exited::default() });
+        }
         image
     }
 
@@ -208,6 +214,15 @@ pub(super) struct Family {
     last: Vec<bool>,
     /// What was told of ends, by pid.
     waited: HashMap<u32, Vec<Waited>>,
+    /// What each image opened for writing, in order.
+    opened: HashMap<(usize, FileName), Vec<Used>>,
+}
+
+/// Inode, device and generation.
+type FileName = (u64, u32, u32);
+
+fn name_of(file: &File) -> FileName {
+    (file.inode, file.device, file.generation)
 }
 
 impl Family {
@@ -220,7 +235,18 @@ impl Family {
             previous: Vec::new(),
             last: Vec::new(),
             waited: HashMap::new(),
+            opened: HashMap::new(),
         };
+        for (place, image) in images.iter().enumerate() {
+            for act in &image.acts {
+                if let Act::Used(used, _) = act
+                    && used.access == WRITE
+                    && used.open != 0
+                {
+                    family.opened.entry((place, name_of(&used.file))).or_default().push(*used);
+                }
+            }
+        }
         for waited in images.iter().flat_map(|i| &i.waited) {
             family.waited.entry(waited.pid).or_default().push(*waited);
         }
@@ -304,12 +330,9 @@ impl Family {
         let began = images[place].began.header.at;
         let mut at = self.previous[place].or(self.parents[place]);
         while let Some(place) = at {
-            let opened = images[place].acts.iter().rev().find_map(|act| match act {
-                Act::Used(u, _) => opens(u, &used.file, began).then_some(u.open),
-                _ => None,
-            });
-            if let Some(open) = opened {
-                return (place as u64 + 1) << 32 | open;
+            let opened = self.opened.get(&(place, name_of(&used.file))).into_iter().flatten();
+            if let Some(opener) = opened.rev().find(|u| was_open(u, began)) {
+                return (place as u64 + 1) << 32 | opener.open;
             }
             at = self.previous[place].or(self.parents[place]);
         }
@@ -342,10 +365,7 @@ impl Family {
     }
 }
 
-fn opens(used: &Used, file: &File, before: u64) -> bool {
-    used.access == WRITE
-        && used.open != 0
-        && used.file == *file
-        && used.header.at <= before
-        && (used.closed == 0 || used.closed >= before)
+/// Whether what was opened was open at this time.
+fn was_open(used: &Used, at: u64) -> bool {
+    used.header.at <= at && (used.closed == 0 || used.closed >= at)
 }
