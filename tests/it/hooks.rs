@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use flowcept_agent::store::log;
+use flowcept_agent::store::{Store, log};
 use flowcept_provenance::activity::Outcome;
 use flowcept_provenance::observation::{FileKind, Observation};
 use harness::host::{library, need};
@@ -52,8 +52,9 @@ fn is_told(name: &str, shows: &str) -> Option<bool> {
     let used = |end: &str| told.used.iter().any(|u| u.path.ends_with(end));
     let made = || told.generated.iter().any(|g| Path::new(&*g.path).starts_with(dir) && g.path.contains("/out"));
     let gap = |kind: &str| told.gaps.iter().any(|g| *g.kind == *kind || g.why.starts_with(kind));
-    let log = captured.store.path().join("logs").join(format!("{}.log", run.workflow.id));
-    let observations = log::read(&log).expect("because it was just written").observations;
+    let store = Store::open(captured.store.path().to_path_buf()).expect("because the folder is ours");
+    let log = log::read(&store.log_path(&run.workflow)).expect("because it was just written");
+    let observations = log.observations;
     Some(match shows {
         "used" => used("/in"),
         "made" => made(),

@@ -46,10 +46,11 @@ fn without_durations(text: &str) -> String {
 
 /// Runs a script twice in the same folder, made anew, and compares; what was told of it with the library.
 fn same(script: &str, least_files: usize, kept: &dyn Fn(&str) -> bool) -> Captured {
-    same_with(script, least_files, kept, &library().to_string_lossy())
+    same_behind("", script, least_files, kept)
 }
 
-fn same_with(script: &str, least_files: usize, kept: &dyn Fn(&str) -> bool, preload: &str) -> Captured {
+/// The same behind other preloads, each with its colon.
+fn same_behind(others: &str, script: &str, least_files: usize, kept: &dyn Fn(&str) -> bool) -> Captured {
     let base = tempfile::tempdir().expect("because tests may write temporary files");
     let dir = base.path().join("w");
     let run = |preload: &str| {
@@ -59,9 +60,8 @@ fn same_with(script: &str, least_files: usize, kept: &dyn Fn(&str) -> bool, prel
         let left = left(&captured.output, &dir, kept);
         (captured, left)
     };
-    let (_, without) =
-        run(preload.strip_suffix(&*library().to_string_lossy()).unwrap_or_default().trim_end_matches(':'));
-    let (captured, with) = run(preload);
+    let (_, without) = run(others);
+    let (captured, with) = run(&format!("{others}{}", library().display()));
     assert_eq!(without, with, "without the library (left) and with it (right)");
     assert_eq!(with.status, Some(0), "{with:?}");
     assert!(with.files.len() >= least_files, "{:?}", with.files.keys());
@@ -214,6 +214,6 @@ if __name__ == "__main__":
 X
         python3 pool.py
     "#;
-    let captured = same_with(script, 9, &|_| true, &format!("{}:{}", asan.display(), library().display()));
+    let captured = same_behind(&format!("{}:", asan.display()), script, 9, &|_| true);
     assert!(harness::run::generated(&captured.told()).iter().any(|p| p.ends_with("/out7")));
 }

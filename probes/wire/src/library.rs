@@ -186,3 +186,14 @@ pub struct Exited {
     /// 0.
     pub reserved: u32,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_an_allow_list() {
+        assert!(admits(b"PATH") && admits(b"LC_ALL"));
+        assert!(!admits(b"AWS_SECRET_ACCESS_KEY") && !admits(b"MY_PATH"));
+    }
+}

@@ -215,14 +215,7 @@ pub(super) struct Family {
     /// What was told of ends, by pid.
     waited: HashMap<u32, Vec<Waited>>,
     /// What each image opened for writing, in order.
-    opened: HashMap<(usize, FileName), Vec<Used>>,
-}
-
-/// Inode, device and generation.
-type FileName = (u64, u32, u32);
-
-fn name_of(file: &File) -> FileName {
-    (file.inode, file.device, file.generation)
+    opened: HashMap<(usize, File), Vec<Used>>,
 }
 
 impl Family {
@@ -243,7 +236,7 @@ impl Family {
                     && used.access == WRITE
                     && used.open != 0
                 {
-                    family.opened.entry((place, name_of(&used.file))).or_default().push(*used);
+                    family.opened.entry((place, used.file)).or_default().push(*used);
                 }
             }
         }
@@ -330,7 +323,7 @@ impl Family {
         let began = images[place].began.header.at;
         let mut at = self.previous[place].or(self.parents[place]);
         while let Some(place) = at {
-            let opened = self.opened.get(&(place, name_of(&used.file))).into_iter().flatten();
+            let opened = self.opened.get(&(place, used.file)).into_iter().flatten();
             if let Some(opener) = opened.rev().find(|u| was_open(u, began)) {
                 return (place as u64 + 1) << 32 | opener.open;
             }
