@@ -200,6 +200,8 @@ enum Source {
     Ebpf,
     /// The library (LD_PRELOAD)
     Preload,
+    /// The kernel's probes, and the library in reserve: it goes on where the tracer is killed
+    Both,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -8,23 +8,22 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use flowcept_provenance::lineage::{Lineage, Provenance};
+use flowcept_provenance::observation::{Left, Lost, Observation};
+use flowcept_provenance::quantity::BootNs;
+use flowcept_wire::control;
 
 use crate::capture::clock;
-use crate::capture::spool::{self, Status};
+use crate::capture::spool::{self, Known, Look, Status, Taken};
 use crate::context;
+use crate::session::lease::Lease;
 use crate::store::Store;
-use crate::store::log::{self, Writer};
-use crate::workflow::Workflow;
-
-/// The spool of a store.
-pub fn spool_of(store: &Store) -> PathBuf {
-    store.folder().join("spool")
-}
+use crate::store::log::{self, Contents, Writer};
+use crate::workflow::{Host, Workflow};
 
 /// Takes in all that is finished; what went wrong, by folder. One that cannot be taken in is in nobody's way.
 pub fn take_in(store: &Store) -> Vec<(PathBuf, anyhow::Error)> {
     let mut trouble = Vec::new();
-    for folder in spool::workflows(&spool_of(store)) {
+    for folder in spool::workflows(&store.spool()) {
         if let Err(error) = take(store, &folder) {
             trouble.push((folder, error));
         }
@@ -45,8 +44,8 @@ fn locked(folder: &Path) -> Result<Option<File>> {
 /// Removes what no taker will ever take in; what it was. A folder that was not removed comes with why not.
 pub fn prune(store: &Store) -> Vec<(PathBuf, Result<()>)> {
     let mut removed = Vec::new();
-    for folder in spool::workflows(&spool_of(store)) {
-        let damaged = |lock: Option<File>| lock.filter(|_| spool::look(&folder).status == Status::Damaged);
+    for folder in spool::workflows(&store.spool()) {
+        let damaged = |lock: Option<File>| lock.filter(|_| look(store, &folder).status == Status::Damaged);
         match locked(&folder).map(damaged) {
             Ok(Some(_lock)) => {
                 let done = fs::remove_dir_all(&folder);
@@ -59,10 +58,64 @@ pub fn prune(store: &Store) -> Vec<(PathBuf, Result<()>)> {
     removed
 }
 
+/// How far a workflow in the spool is.
+pub fn look(store: &Store, folder: &Path) -> Look {
+    match Before::of(store, folder) {
+        Before::Nothing => spool::look(folder, &Known::default()),
+        Before::Traced => Look { status: Status::Running, ..spool::look(folder, &Known::default()) },
+        Before::Whole => Look { status: Status::Finished, ..spool::look(folder, &Known::default()) },
+        Before::Cut(log) => spool::look(folder, &Known::of(&log.observations)),
+    }
+}
+
+/// What the store has of a workflow that has a spool.
+enum Before {
+    /// The library has watched alone, so far.
+    Nothing,
+    /// A tracer is at it.
+    Traced,
+    /// All: whoever took it in, or traced it, could not remove the spool.
+    Whole,
+    /// Its tracer was killed; the library went on.
+    Cut(Box<Contents>),
+}
+
+impl Before {
+    fn of(store: &Store, folder: &Path) -> Self {
+        let Some(id) = spool::workflow_id(folder) else { return Self::Nothing };
+        let path = store.log_path(id);
+        // A log that does not begin has nothing to tell.
+        match log::head(&path).map(|(_, live)| live) {
+            Ok(true) => Self::Traced,
+            Ok(false) => match log::read(&path) {
+                Ok(log) if log.ended => Self::Whole,
+                Ok(log) if folder.join(control::NAME).exists() => Self::Cut(Box::new(log)),
+                // A part of what the spool holds.
+                Ok(_) => Self::Nothing,
+                Err(_) => Self::Nothing,
+            },
+            Err(_) => Self::Nothing,
+        }
+    }
+}
+
 /// Takes in one workflow: what it was and what followed from it; none where it is not finished, or somebody else takes it.
 pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance)>> {
     let Some(_lock) = locked(folder)? else { return Ok(None) };
-    match spool::look(folder).status {
+    let Some(id) = spool::workflow_id(folder) else { return Ok(None) };
+    let path = store.log_path(id);
+    let before = Before::of(store, folder);
+    let known = match &before {
+        Before::Traced => return Ok(None),
+        Before::Whole => {
+            store.index()?;
+            remove(folder)?;
+            return Ok(Some(store.read(&path)?));
+        }
+        Before::Cut(log) => Known::of(&log.observations),
+        Before::Nothing => Known::default(),
+    };
+    match spool::look(folder, &known).status {
         Status::Running => return Ok(None),
         Status::OtherVersion(theirs) => bail!(
             "the library that wrote it has version {theirs} of the records, and this flowcept {}: take it in with the flowcept that came with that library",
@@ -73,57 +126,77 @@ pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance
     }
     let host = context::host();
     let boot = clock::boot_id();
-    let (Some(taken), Some(id)) = (spool::read(folder, boot, host.id), spool::workflow_id(folder)) else {
-        return Ok(None);
-    };
+    let Some(mut taken) = spool::read(folder, boot, host.id, &known) else { return Ok(None) };
     let offset = clock::unix_ns().saturating_sub(clock::boot_ns());
     let ended = taken.ended.map(|t| t.saturating_add(offset));
-    let workflow = match document(folder, id) {
-        Some(document) => Workflow { ended, exit_code: taken.code, ..document },
-        None => Workflow {
-            id,
-            campaign: uuid::Uuid::new_v4(),
-            name: taken.command.first().map_or("", |w| w.rsplit('/').next().unwrap_or(w)).to_string(),
-            command: taken.command,
-            directory: taken.directory,
-            started: taken.begun.saturating_add(offset),
-            ended,
-            exit_code: taken.code,
-            boot,
-            boot_offset: offset,
-            host,
-            sources: vec!["preload".into()],
-            flowcept_version: env!("CARGO_PKG_VERSION").into(),
-            ..Workflow::default()
+    let observations = std::mem::take(&mut taken.observations);
+    let (workflow, observations) = match before {
+        Before::Cut(log) => {
+            let workflow = Workflow { ended, exit_code: taken.code, ..log.workflow.clone() };
+            (workflow, joined(*log, observations))
+        }
+        _ => match document(folder, id) {
+            Some(document) => (Workflow { ended, exit_code: taken.code, ..document }, observations),
+            None => (described(id, taken, ended, boot, offset, host), observations),
         },
     };
-    let path = store.log_path(&workflow);
-    if path.exists() && !log::read(&path).is_ok_and(|l| l.ended) && !store.knows(id)? {
-        fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
-    }
-    let there = path.exists();
     // Under another name until it is whole: nobody takes a part for the workflow.
     let part = path.with_extension("taking");
     let _ = fs::remove_file(&part);
-    let mut log = if there { None } else { Some(Writer::create(&part, &workflow)?) };
+    let mut log = Writer::create(&part, &workflow)?;
     let mut lineage = Lineage::default();
-    for observation in taken.observations {
-        log.iter_mut().for_each(|log| log.append(&observation));
+    for observation in observations {
+        log.append(&observation);
         lineage.apply(observation);
     }
     let told = lineage.tell();
-    match log {
-        Some(mut log) => {
-            let written = log.end(&workflow).map_err(anyhow::Error::from);
-            written.and_then(|()| Ok(fs::rename(&part, &path)?)).inspect_err(|_| drop(fs::remove_file(&part)))?;
-            drop(log);
-            store.enter(&workflow, &told, &path)?;
-        }
-        // Its taker was killed before it could remove the spool, maybe before the index had it.
-        None => drop(store.index()?),
-    }
-    fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
+    let written = log.end(&workflow).map_err(anyhow::Error::from);
+    written.and_then(|()| Ok(fs::rename(&part, &path)?)).inspect_err(|_| drop(fs::remove_file(&part)))?;
+    drop(log);
+    store.enter(&workflow, &told, &path)?;
+    remove(folder)?;
     Ok(Some((workflow, told)))
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))
+}
+
+/// What the kernel's probes saw until their tracer was killed, and what the library saw then.
+fn joined(cut: Contents, mut later: Vec<Observation>) -> Vec<Observation> {
+    let mut all = cut.observations;
+    all.append(&mut later);
+    if cut.undecodable > 0 {
+        let cause = "parts of the log that this version of flowcept does not understand".into();
+        all.push(Observation::Lost(Lost { source: "log".into(), cause, count: cut.undecodable }));
+    }
+    let torn = if cut.torn > 0 { format!("; {} bytes of a torn record were cut off", cut.torn) } else { String::new() };
+    let why = format!(
+        "the tracer was killed before the workflow had ended, and the library went on when its lease had run out: what was done in between, {:?} at most, is not known{torn}",
+        Lease::LENGTH
+    );
+    all.push(Observation::Left(Left { why: why.into(), at: BootNs::END }));
+    all
+}
+
+/// A workflow of which nobody but the library knows.
+fn described(id: uuid::Uuid, taken: Taken, ended: Option<u64>, boot: u128, offset: u64, host: Host) -> Workflow {
+    Workflow {
+        id,
+        campaign: uuid::Uuid::new_v4(),
+        name: taken.command.first().map_or("", |w| w.rsplit('/').next().unwrap_or(w)).to_string(),
+        command: taken.command,
+        directory: taken.directory,
+        started: taken.begun.saturating_add(offset),
+        ended,
+        exit_code: taken.code,
+        boot,
+        boot_offset: offset,
+        host,
+        sources: vec!["preload".into()],
+        flowcept_version: env!("CARGO_PKG_VERSION").into(),
+        ..Workflow::default()
+    }
 }
 
 /// The document that `flowcept run` has left there. Another id in it is nobody's that we know.

@@ -70,7 +70,7 @@ impl Library {
         let missing = || StoreError::NoWorkflow(number.to_string(), self.store.folder().to_path_buf());
         let reader = self.index.reader()?;
         let workflow = reader.workflow(number)?.ok_or_else(missing)?;
-        let (workflow, told) = self.store.read(&self.store.log_path(&workflow))?;
+        let (workflow, told) = self.store.read(&self.store.log_path(workflow.id))?;
         let mut bases = HashMap::new();
         for entity in &told.entities {
             if let std::collections::hash_map::Entry::Vacant(entry) = bases.entry(entity.file) {

@@ -3,6 +3,7 @@
 
 pub mod inside;
 pub mod launch;
+pub mod lease;
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use crate::store::Store;
 use crate::store::log::Writer;
 use crate::workflow::Workflow;
 use launch::{Child, Launch};
+use lease::Lease;
 
 /// The first image: the child before its exec.
 const ROOT: u64 = 1;
@@ -46,6 +48,8 @@ pub struct Request {
     pub launch: Launch,
     /// Its ids, name, parameters.
     pub workflow: Workflow,
+    /// What keeps the library silent that is in its processes, where it is.
+    pub lease: Option<Lease>,
 }
 
 /// The probes for this host, or why there are none and what to do.
@@ -79,6 +83,7 @@ pub struct Session {
     log: Writer,
     log_path: PathBuf,
     workflow: Workflow,
+    lease: Option<Lease>,
     committed: Instant,
     /// Processes that ended and whose CPU time is not complete.
     unfreed: i64,
@@ -118,7 +123,7 @@ impl Session {
         let mut workflow = request.workflow;
         workflow.started = clock::unix_ns();
         workflow.boot_offset = clock::unix_ns().saturating_sub(clock::boot_ns());
-        let log_path = store.log_path(&workflow);
+        let log_path = store.log_path(workflow.id);
         let log = Writer::create(&log_path, &workflow)?;
         let decoder = Decoder::new(workflow.boot, workflow.host.id);
         let intake = Rc::new(RefCell::new(Intake { decoder, decoded: Vec::new() }));
@@ -134,6 +139,7 @@ impl Session {
             log,
             log_path,
             workflow,
+            lease: request.lease,
             committed: Instant::now(),
             unfreed: 0,
             alive: FxHashMap::default(),
@@ -200,6 +206,7 @@ impl Session {
 
     /// Reads the ring once and carries on what it held.
     fn take(&mut self, wait: Duration) -> Result<()> {
+        self.lease.iter_mut().for_each(Lease::renew);
         self.ring.poll(wait)?;
         let batch = std::mem::take(&mut self.intake.borrow_mut().decoded);
         if !batch.is_empty() {
@@ -257,6 +264,9 @@ impl Session {
     }
 
     fn note(&mut self, observation: Observation) {
+        if self.lease.as_mut().is_some_and(|lease| lease.hides(&observation)) {
+            return;
+        }
         self.log.append(&observation);
         self.lineage.apply(observation);
     }
@@ -271,6 +281,7 @@ impl Session {
 
     /// Balances the books and closes the log; what it told, the path of the log and what went wrong with it.
     pub fn finish(mut self) -> Result<Finished> {
+        let foreign = self.lease.as_ref().map_or(0, Lease::end);
         self.take(Duration::ZERO)?;
         let counters = self.probes.counters()?;
         let counter = |i: u32| counters[i as usize];
@@ -282,6 +293,7 @@ impl Session {
         self.lost("kernel", "files without path or state: a thread changed the descriptor", counter(count::UNDECIDED));
         let refused = self.intake.borrow().decoder.refused;
         self.lost("decoder", "records refused", refused);
+        self.lost("library", "segments that another version of the library has written", foreign);
         // Whoever is not there any more does not live, whatever the counters wait for.
         let living = if self.nobody_is_left() { 0 } else { self.living()? };
         if living > 0 {
@@ -307,6 +319,7 @@ impl Session {
         if self.workflow.exit_code.is_none() {
             bail!("the root has not ended");
         }
+        self.lease.into_iter().for_each(Lease::leave);
         Ok(Finished { workflow: self.workflow, told: self.lineage.tell(), log: self.log_path, trouble: self.log_error })
     }
 

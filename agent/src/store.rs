@@ -22,6 +22,9 @@ use index::Index;
 /// Entities that are entered together when the index is made anew: bounds the memory that it takes.
 const BATCH: usize = 100_000;
 
+/// What the folder of a run in the spool is called, before its id.
+pub const IN_SPOOL: &str = "w-";
+
 /// A folder with logs and their index.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -60,6 +63,8 @@ pub enum StoreError {
 impl Store {
     /// The store in `folder`, made with mode 0700 if it is not there.
     pub fn open(folder: PathBuf) -> Result<Self, StoreError> {
+        // Programs that are told of it go elsewhere.
+        let folder = std::path::absolute(&folder).unwrap_or(folder);
         let logs = folder.join("logs");
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
@@ -88,8 +93,18 @@ impl Store {
     }
 
     /// Where the log of a run lies.
-    pub fn log_path(&self, workflow: &Workflow) -> PathBuf {
-        self.folder.join("logs").join(format!("{}.log", workflow.id))
+    pub fn log_path(&self, id: uuid::Uuid) -> PathBuf {
+        self.folder.join("logs").join(format!("{id}.log"))
+    }
+
+    /// Where the library leaves its records.
+    pub fn spool(&self) -> PathBuf {
+        self.folder.join("spool")
+    }
+
+    /// The same for one run.
+    pub fn spool_of(&self, id: uuid::Uuid) -> PathBuf {
+        self.spool().join(format!("{IN_SPOOL}{id}"))
     }
 
     /// The index, after logs that nobody indexed (their tracer was killed) are taken in.
@@ -97,11 +112,6 @@ impl Store {
         let index = Index::open(&self.beside)?;
         self.take_in(&index)?;
         Ok(index)
-    }
-
-    /// Whether the index has a run.
-    pub fn knows(&self, id: uuid::Uuid) -> Result<bool, StoreError> {
-        Ok(Index::open(&self.beside)?.reader()?.number(id)?.is_some())
     }
 
     fn take_in(&self, index: &Index) -> Result<(), StoreError> {
@@ -114,8 +124,11 @@ impl Store {
             {
                 continue;
             }
-            // A log that is no log blocks no other.
-            if let Ok((workflow, false)) = log::head(&path) {
+            // A log that is no log blocks no other. Where the rest of a run whose tracer was killed lies in the spool, its
+            // log is not all until that is taken in.
+            if let Ok((workflow, false)) = log::head(&path)
+                && (!self.spool_of(workflow.id).exists() || log::read(&path)?.ended)
+            {
                 waiting.push((workflow.started, path));
             }
         }
@@ -178,6 +191,7 @@ impl Store {
         for path in self.logs()? {
             if let Ok(contents) = log::read(&path)
                 && !contents.live
+                && (contents.ended || !self.spool_of(contents.workflow.id).exists())
             {
                 entered.push((contents.commit_number.unwrap_or(u64::MAX), contents.workflow.started, path));
             }

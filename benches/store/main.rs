@@ -95,7 +95,7 @@ fn write(store: &Store, run: u64, tasks: u64) -> Result<()> {
         ended: Some(run + 2),
         ..Workflow::default()
     };
-    let mut log = Writer::create(&store.log_path(&workflow), &workflow)?;
+    let mut log = Writer::create(&store.log_path(workflow.id), &workflow)?;
     let mut clock = run * 1_000_000_000_000;
     let mut next = || {
         clock += 1000;

@@ -13,6 +13,7 @@ use flowcept_wire::gap::{self, Unseen};
 use flowcept_wire::header::Kind;
 use flowcept_wire::library::{INHERITED, Moved, Renamed, Used};
 
+use crate::control::covered;
 use crate::identity::{self, Met};
 use crate::lifecycle::{boot_clock, boot_clock_coarse, borrowed, own_segment, segment};
 use crate::raw;
@@ -131,6 +132,9 @@ pub(crate) fn opened(fd: c_int, directory: c_int, name: *const c_char, flags: c_
     }
     let Some(slot) = slot(fd) else { return };
     slot.clear();
+    if covered() {
+        return;
+    }
     let name = bytes(name);
     let mut link = [0; 512];
     let base = base(directory, name, &mut link);

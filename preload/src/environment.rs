@@ -6,8 +6,11 @@ use core::ffi::{CStr, c_char};
 use crate::raw;
 use crate::segment::SPOOL;
 
+/// An array of C strings that a null pointer ends.
+pub(crate) type Strings = *const *const c_char;
+
 /// The strings of an environment.
-pub(crate) fn strings<'a>(mut environment: *const *const c_char) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn strings<'a>(mut environment: Strings) -> impl Iterator<Item = &'a [u8]> {
     core::iter::from_fn(move || {
         if environment.is_null() {
             return None;
@@ -25,7 +28,7 @@ pub(crate) fn strings<'a>(mut environment: *const *const c_char) -> impl Iterato
 }
 
 /// The value of a variable.
-pub(crate) fn value<'a>(environment: *const *const c_char, name: &[u8]) -> Option<&'a [u8]> {
+pub(crate) fn value<'a>(environment: Strings, name: &[u8]) -> Option<&'a [u8]> {
     strings(environment).find_map(|s| s.strip_prefix(name)?.strip_prefix(b"="))
 }
 
@@ -62,6 +65,11 @@ pub(crate) fn spool() -> Option<&'static CStr> {
     CStr::from_bytes_until_nul(own).ok().filter(|text| !text.is_empty())
 }
 
+/// Its value.
+pub(crate) fn spool_path() -> Option<&'static CStr> {
+    spool().and_then(|text| CStr::from_bytes_with_nul(text.to_bytes_with_nul().get(NAME.len()..)?).ok())
+}
+
 /// Sets FLOWCEPT_SPOOL for the programs that this one starts; whether that could be done.
 pub(crate) fn set_spool(path: &[u8]) -> bool {
     unsafe extern "C" {
@@ -82,7 +90,7 @@ pub(crate) fn set_spool(path: &[u8]) -> bool {
             }
         }
         // The old array lies on the stack, with no room: the new one in memory of its own.
-        let Some(array) = raw::map((count + 2) * size_of::<usize>(), 0x22, -1) else { return false };
+        let Some(array) = raw::map((count + 2) * size_of::<usize>(), raw::WRITABLE, 0x22, -1) else { return false };
         let array: *mut *const c_char = array.cast();
         for i in 0..count {
             *array.add(i) = *environ.add(i);

@@ -5,12 +5,9 @@ use core::cell::UnsafeCell;
 use core::ffi::{c_char, c_int};
 use core::ptr::null;
 
-use crate::environment::{spool, strings, value};
+use crate::environment::{Strings, spool, strings, value};
 use crate::raw;
 use crate::segment::{self, Mine};
-
-/// An array of C strings that a null pointer ends.
-pub(crate) type Strings = *const *const c_char;
 
 /// Strings of an environment that is extended; a longer one is left as it is.
 const MOST: usize = 1000;
@@ -86,7 +83,7 @@ pub(crate) fn with_words(count: usize, with: &mut dyn FnMut(&mut [*const c_char]
     if count <= MOST + 3 {
         return on_stack::<{ MOST + 3 }>(with);
     }
-    let Some(room) = raw::map(count * size_of::<usize>(), 0x22, -1) else { return with(&mut []) };
+    let Some(room) = raw::map(count * size_of::<usize>(), raw::WRITABLE, 0x22, -1) else { return with(&mut []) };
     // SAFETY: mapped just now, for so many, and zeros are null pointers.
     let made = with(unsafe { core::slice::from_raw_parts_mut(room.cast(), count) });
     raw::unmap(room, count * size_of::<usize>());

@@ -9,6 +9,7 @@
 mod raw;
 mod real;
 mod segment;
+mod control;
 mod identity;
 mod descriptors;
 mod lifecycle;

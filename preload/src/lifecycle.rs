@@ -2,15 +2,17 @@
 //! loader has mapped.
 
 use core::ffi::{CStr, c_char, c_int, c_void};
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::ptr::null;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use flowcept_wire::file::{EXECUTABLE, MAP};
 use flowcept_wire::header::Kind;
 use flowcept_wire::library::{BRIEF, Began, Exited, FORKED, Started, Used, Waited};
 use flowcept_wire::process::ExecFailed;
 
+use crate::control;
 use crate::descriptors::bytes;
-use crate::environment;
+use crate::environment::{self, Strings};
 use crate::identity;
 use crate::raw;
 use crate::real::{self, Object};
@@ -46,28 +48,63 @@ pub(crate) fn segment() -> Option<Segment> {
 }
 
 fn mine() -> Option<Segment> {
+    if control::covered() {
+        return None;
+    }
     match segment::mine() {
         Mine::Yes => segment::current(),
         Mine::None => None,
-        Mine::Forked => {
-            let parent = segment::make()?;
-            let segment = segment::current()?;
-            began(&segment, FORKED, parent, core::ptr::null(), core::ptr::null());
-            Some(segment)
-        }
+        Mine::Forked => begin(FORKED, null(), null()),
+        Mine::Waiting => late(),
     }
 }
 
 /// The segment of this process, if it has one already.
 pub(crate) fn own_segment() -> Option<Segment> {
-    if segment::mine() == Mine::Yes { segment::current() } else { None }
+    if segment::mine() == Mine::Yes && !control::covered() { segment::current() } else { None }
+}
+
+/// Makes a segment that begins with this image.
+fn begin(flags: u32, arguments: Strings, environment: Strings) -> Option<Segment> {
+    let parent = segment::make()?;
+    let segment = segment::current()?;
+    began(&segment, flags, parent, arguments, environment);
+    Some(segment)
+}
+
+/// What the image began with, where the kernel's probes watched then.
+static ARGUMENTS: AtomicPtr<*const c_char> = AtomicPtr::new(core::ptr::null_mut());
+static ENVIRONMENT: AtomicPtr<*const c_char> = AtomicPtr::new(core::ptr::null_mut());
+static FIRST: AtomicU32 = AtomicU32::new(0);
+
+/// The kernel's probes do not watch any more. One thread begins; what others and its own handlers do meanwhile is not told.
+#[cold]
+fn late() -> Option<Segment> {
+    static BEGINS: AtomicU32 = AtomicU32::new(0);
+    let (pid, before) = (raw::pid(), BEGINS.load(Ordering::Relaxed));
+    // A process that has another's memory must not begin in its place.
+    if BORROWERS.load(Ordering::Relaxed) != 0
+        || before == pid
+        || BEGINS.compare_exchange(before, pid, Ordering::Relaxed, Ordering::Relaxed).is_err()
+    {
+        return None;
+    }
+    let segment = if pid == FIRST.load(Ordering::Relaxed) {
+        let segment = begin(0, ARGUMENTS.load(Ordering::Relaxed), ENVIRONMENT.load(Ordering::Relaxed));
+        segment.iter().for_each(loaded);
+        segment
+    } else {
+        begin(FORKED, null(), null())
+    };
+    segment::set_waiting(false);
+    segment
 }
 
 #[used]
 #[unsafe(link_section = ".init_array")]
-static START: extern "C" fn(c_int, *const *const c_char, *const *const c_char) = start;
+static START: extern "C" fn(c_int, Strings, Strings) = start;
 
-extern "C" fn start(_count: c_int, arguments: *const *const c_char, environment: *const *const c_char) {
+extern "C" fn start(_count: c_int, arguments: Strings, environment: Strings) {
     unsafe extern "C" {
         fn getauxval(kind: usize) -> usize;
         fn on_exit(function: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int;
@@ -80,19 +117,25 @@ extern "C" fn start(_count: c_int, arguments: *const *const c_char, environment:
     let ahead = boot_clock().saturating_sub(raw::clock(MONOTONIC));
     OFFSET.store(ahead + raw::resolution(MONOTONIC_COARSE), Ordering::Relaxed);
     crate::inherit::note(environment);
-    if !find_spool(environment) || segment::make().is_none() {
+    if !find_spool(environment) {
         return;
     }
-    let Some(segment) = segment::current() else { return };
-    began(&segment, 0, 0, arguments, environment);
-    loaded(&segment);
+    if control::covered() {
+        ARGUMENTS.store(arguments.cast_mut(), Ordering::Relaxed);
+        ENVIRONMENT.store(environment.cast_mut(), Ordering::Relaxed);
+        FIRST.store(raw::pid(), Ordering::Relaxed);
+        segment::set_waiting(true);
+    } else {
+        let Some(segment) = begin(0, arguments, environment) else { return };
+        loaded(&segment);
+    }
     // SAFETY: on_exit(3) keeps the function, which stays mapped.
     unsafe { on_exit(at_exit, core::ptr::null_mut()) };
 }
 
-/// The folder for segments: that of the workflow that FLOWCEPT_SPOOL names; else a new workflow in it, or beside the user's
-/// store, which all that this program starts belongs to.
-fn find_spool(environment: *const *const c_char) -> bool {
+/// The folder for segments: that of the workflow that FLOWCEPT_SPOOL names, or the control word in which it does; else a new
+/// workflow in it, or beside the user's store, which all that this program starts belongs to.
+fn find_spool(environment: Strings) -> bool {
     let mut path = [0_u8; SPOOL + 1];
     let mut length = 0;
     let mut put = |bytes: &[u8]| {
@@ -105,9 +148,12 @@ fn find_spool(environment: *const *const c_char) -> bool {
     };
     let variable = |name: &[u8]| environment::value(environment, name).filter(|v| v.first() == Some(&b'/'));
     if let Some(spool) = variable(b"FLOWCEPT_SPOOL") {
-        if spool.rsplit(|b| *b == b'/').next().is_some_and(|last| last.len() == 38 && last.starts_with(b"w-")) {
-            segment::set_folder(spool);
-            return environment::note_spool(spool);
+        let control = spool.strip_suffix(b"/control");
+        let folder = control.unwrap_or(spool);
+        if folder.rsplit(|b| *b == b'/').next().is_some_and(|last| last.len() == 38 && last.starts_with(b"w-")) {
+            segment::set_folder(folder);
+            return environment::note_spool(spool)
+                && (control.is_none() || environment::spool_path().is_some_and(control::find));
         }
         if !put(spool) {
             return false;
@@ -153,13 +199,7 @@ fn workflow_folder() -> [u8; 39] {
     name
 }
 
-fn began(
-    segment: &Segment,
-    flags: u32,
-    parent: u64,
-    arguments: *const *const c_char,
-    environment: *const *const c_char,
-) {
+fn began(segment: &Segment, flags: u32, parent: u64, arguments: Strings, environment: Strings) {
     unsafe extern "C" {
         fn getauxval(kind: usize) -> usize;
     }
@@ -217,7 +257,7 @@ fn began(
 
 /// Gives strings, each with its NUL, as long as there is room. Of arguments the first that does not fit is the end; of an
 /// environment only what is admitted is given, and what does not fit is left out.
-fn fitting(strings: *const *const c_char, mut room: usize, environment: bool, put: Put<'_>) {
+fn fitting(strings: Strings, mut room: usize, environment: bool, put: Put<'_>) {
     for text in environment::strings(strings) {
         if environment && !environment::admits(text) {
             continue;

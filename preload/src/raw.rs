@@ -70,9 +70,12 @@ pub(crate) fn allocate(fd: c_int, bytes: usize) -> bool {
     call(285, [fd as usize, 0, 0, bytes, 0, 0]) == 0
 }
 
-/// mmap(2), readable and writable; `flags` as there.
-pub(crate) fn map(bytes: usize, flags: usize, fd: c_int) -> Option<*mut u8> {
-    good(call(9, [0, bytes, 3, flags, fd as usize, 0])).map(|address| address as *mut u8)
+/// PROT_READ and PROT_WRITE of mmap(2).
+pub(crate) const WRITABLE: usize = 3;
+
+/// mmap(2); `protection` and `flags` as there.
+pub(crate) fn map(bytes: usize, protection: usize, flags: usize, fd: c_int) -> Option<*mut u8> {
+    good(call(9, [0, bytes, protection, flags, fd as usize, 0])).map(|address| address as *mut u8)
 }
 
 /// munmap(2).

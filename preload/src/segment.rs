@@ -7,7 +7,7 @@
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use flowcept_wire::header::{Header, Kind, VERSION};
 use flowcept_wire::segment::{Begin, MAGIC, STEP};
@@ -33,10 +33,12 @@ const WIPE_ON_FORK: usize = 18;
 
 /// A path in memory of our own, ended by NUL.
 struct Path(UnsafeCell<[u8; SPOOL + 64]>);
-// SAFETY: written before threads can be (constructor) or in a child with one thread (after fork), else only read.
+// SAFETY: written before threads can be (constructor), in a child with one thread (after fork), or by the one thread that begins
+// late (`lifecycle::late`); else only read.
 unsafe impl Sync for Path {}
 
 static BASE: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
+static WAITING: AtomicBool = AtomicBool::new(false);
 static SIZE: AtomicU64 = AtomicU64::new(0);
 /// The process that made it.
 static PID: AtomicU32 = AtomicU32::new(0);
@@ -67,6 +69,8 @@ pub(crate) enum Mine {
     Yes,
     /// It is that of the process which forked this one.
     Forked,
+    /// There is none yet: the kernel's probes watched when the image began.
+    Waiting,
 }
 
 /// Notes the folder in which segments are made.
@@ -82,13 +86,19 @@ pub(crate) fn set_folder(path: &[u8]) {
 
 pub(crate) fn mine() -> Mine {
     if BASE.load(Ordering::Relaxed).is_null() {
-        return Mine::None;
+        return if WAITING.load(Ordering::Relaxed) { Mine::Waiting } else { Mine::None };
     }
     if OWNED.0[0].load(Ordering::Relaxed) == 1 { Mine::Yes } else { Mine::Forked }
 }
 
+/// Says whether a segment will be made when there is something to say.
+pub(crate) fn set_waiting(waiting: bool) {
+    WAITING.store(waiting, Ordering::Relaxed);
+}
+
 /// Nothing is written any more.
 pub(crate) fn leave() {
+    set_waiting(false);
     BASE.store(ptr::null_mut(), Ordering::Release);
 }
 
@@ -117,7 +127,8 @@ pub(crate) fn make() -> Option<u64> {
     // SAFETY: see `Path`.
     let path = unsafe { name(&*FOLDER.0.get(), &mut *FILE.0.get(), pid, id) };
     let fd = raw::open(path, MAKE)?;
-    let base = if raw::allocate(fd, FIRST as usize) { raw::map(LIMIT as usize, SHARED, fd) } else { None };
+    let base =
+        if raw::allocate(fd, FIRST as usize) { raw::map(LIMIT as usize, raw::WRITABLE, SHARED, fd) } else { None };
     raw::close(fd);
     let base = base?;
     let begin = Begin {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::PathBuf;
 
-use flowcept_agent::capture::spool;
+use flowcept_agent::capture::spool::{self, Known};
 use flowcept_agent::formats::{flowcept, prov_json};
 use flowcept_agent::store::Store;
 use flowcept_agent::store::log::Writer;
@@ -31,7 +31,7 @@ fn bench() -> Bench {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
     let folder = folder.expect("because tests may write temporary files");
     let store = Store::open(folder.path().to_path_buf()).expect("because the folder is ours");
-    let path = store.log_path(&Workflow::default());
+    let path = store.log_path(Workflow::default().id);
     drop(Writer::create(&path, &Workflow::default()).expect("because the folder is ours"));
     let begin = fs::read(&path).expect("because it was just written");
     Bench { _folder: folder, store, path, begin }
@@ -87,8 +87,8 @@ pub fn segment(bytes: &[u8]) {
         for name in ["1-1.seg", "2-2.seg"] {
             fs::write(folder.join(name), bytes).expect("because the folder is ours");
         }
-        spool::look(folder);
-        let Some(taken) = spool::read(folder, 1, 2) else { return };
+        spool::look(folder, &Known::default());
+        let Some(taken) = spool::read(folder, 1, 2, &Known::default()) else { return };
         let mut lineage = Lineage::default();
         taken.observations.into_iter().for_each(|o| lineage.apply(o));
         let workflow = Workflow { command: taken.command, directory: taken.directory, ..Workflow::default() };

@@ -53,7 +53,7 @@ fn is_told(name: &str, shows: &str) -> Option<bool> {
     let made = || told.generated.iter().any(|g| Path::new(&*g.path).starts_with(dir) && g.path.contains("/out"));
     let gap = |kind: &str| told.gaps.iter().any(|g| *g.kind == *kind || g.why.starts_with(kind));
     let store = Store::open(captured.store.path().to_path_buf()).expect("because the folder is ours");
-    let log = log::read(&store.log_path(&run.workflow)).expect("because it was just written");
+    let log = log::read(&store.log_path(run.workflow.id)).expect("because it was just written");
     let observations = log.observations;
     Some(match shows {
         "used" => used("/in"),

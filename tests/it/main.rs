@@ -1,5 +1,6 @@
 //! Real programs under the real binary, by feature.
 
+mod both;
 mod calls;
 mod export;
 mod files;

@@ -74,7 +74,7 @@ fn sync(root: &Path, copy: &Path) -> Result<()> {
 }
 
 /// Parts of the integration tests, in the order in which they are tried; the last is all of them.
-const ORDER: [&str; 6] = ["calls::", "files::", "identity::", "run::", "export::", ""];
+const ORDER: [&str; 7] = ["calls::", "files::", "identity::", "run::", "export::", "both::", ""];
 
 /// The test that calls what the hooks stand in for.
 const OF_HOOKS: &str = "hooks::each_is_told";

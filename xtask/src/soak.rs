@@ -3,8 +3,9 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
@@ -57,7 +58,7 @@ const WORKLOADS: [Workload; 4] = [
     },
 ];
 
-/// Twice what any of these runs needs, however full the store is.
+/// Twice what any of these runs needs of its own, however full the store is: pages of the index are the store's.
 const MOST_MEMORY: u64 = 96 << 20;
 /// A question over the whole store.
 const LONGEST_ANSWER: Duration = Duration::from_secs(10);
@@ -110,7 +111,8 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<()> {
     let mut stressed = Command::new("cargo");
     stressed.args(stress).args(["--", "inside::under_stress", "--nocapture"]).current_dir(root);
     stressed.env("FLOWCEPT_STRESS", length.as_secs().to_string()).stdin(Stdio::null());
-    let stressed = stressed.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().context("start cargo")?;
+    stressed.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let stressed = Stressed(Some(stressed.spawn().context("start cargo")?));
     let begun = Instant::now();
     let mut sum = Figures::default();
     let (mut round, mut runs) = (0, 0);
@@ -128,11 +130,30 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<()> {
     }
     let store = mebi(size(&soak.store)?);
     println!("nothing wrong in {runs} runs; tasks in all, most of the others:  {}  store {store:>6.1} MiB", sum.line());
-    let stressed = stressed.wait_with_output()?;
+    let stressed = stressed.ended()?;
     let said = String::from_utf8_lossy(&stressed.stderr).into_owned();
     ensure!(stressed.status.success(), "the library under stress: {said}{}", String::from_utf8_lossy(&stressed.stdout));
     println!("the library under stress: {}", said.trim());
     Ok(())
+}
+
+/// The test beside the rounds, which ends with them where one of them has failed.
+struct Stressed(Option<Child>);
+
+impl Stressed {
+    fn ended(mut self) -> Result<Output> {
+        Ok(self.0.take().context("it was started")?.wait_with_output()?)
+    }
+}
+
+impl Drop for Stressed {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let group = format!("-{}", child.id());
+            let _ = Command::new("kill").args(["--", &group]).status();
+            let _ = child.wait();
+        }
+    }
 }
 
 impl Figures {
@@ -213,14 +234,17 @@ impl Soak {
     }
 }
 
-/// Waits for the tracer; its peak of resident memory, as seen until a moment before its end, and its stderr.
+/// Waits for the tracer; the most resident memory of its own (not of files that it has mapped) that was seen, and its stderr.
 fn watched(mut child: Child) -> Result<(u64, String)> {
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     while child.try_wait()?.is_none() {
         let status = fs::read_to_string(&status).unwrap_or_default();
-        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-        peak = peak.max(line.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) << 10);
+        let own = ["RssAnon:", "RssShmem:"].map(|name| {
+            let line = status.lines().find_map(|l| l.strip_prefix(name)?.trim().strip_suffix(" kB"));
+            line.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) << 10
+        });
+        peak = peak.max(own.iter().sum());
         sleep(Duration::from_millis(5));
     }
     let output = child.wait_with_output()?;

@@ -2,6 +2,7 @@
 //! observations. It does not know what follows from them.
 
 mod images;
+mod known;
 mod volumes;
 
 use std::fs;
@@ -21,11 +22,11 @@ use flowcept_wire::segment::NoSegment;
 
 use crate::capture::decode::Decoder;
 use crate::capture::settle;
+use crate::store::IN_SPOOL;
 use images::{Begun, Image};
+pub use known::Known;
 use volumes::Volumes;
 
-/// What the folder of a workflow is called, before its id.
-pub const FOLDER: &str = "w-";
 /// The workflow's document in it, where `flowcept run` has made it.
 pub const DOCUMENT: &str = "workflow.json";
 
@@ -33,11 +34,11 @@ pub const DOCUMENT: &str = "workflow.json";
 pub struct Taken {
     /// In an order in which each image begins before it does something.
     pub observations: Vec<Observation>,
-    /// The root's arguments, redacted.
+    /// The arguments of the first image in it, redacted.
     pub command: Vec<String>,
-    /// The root's working directory.
+    /// Its working directory.
     pub directory: String,
-    /// Begin of the first image, ns of CLOCK_BOOTTIME.
+    /// Its begin, ns of CLOCK_BOOTTIME.
     pub begun: u64,
     /// Last end that was seen.
     pub ended: Option<u64>,
@@ -72,12 +73,12 @@ pub struct Look {
 /// A program that has made its folder has its first segment long before this has passed.
 const BEGINS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Looks at a workflow's spool.
-pub fn look(folder: &Path) -> Look {
+/// Looks at the spool of a workflow of which something is known already.
+pub fn look(folder: &Path, known: &Known) -> Look {
     let found = images::read(folder);
-    let status = if found.images.iter().any(Image::is_alive) {
+    let status = if found.images.iter().any(Image::is_alive) || known.is_alive() {
         Status::Running
-    } else if !found.images.is_empty() {
+    } else if !found.images.is_empty() || !known.is_empty() {
         Status::Finished
     } else if let Some(version) = found.unreadable.iter().find_map(|(_, why)| match why {
         NoSegment::Version(version) => Some(*version),
@@ -92,17 +93,22 @@ pub fn look(folder: &Path) -> Look {
     Look { status, segments: found.images.len(), bytes: found.bytes }
 }
 
-/// Reads a spool; none where nothing in it says what ran.
-pub fn read(folder: &Path, boot: u128, host: u32) -> Option<Taken> {
+/// Segments in a spool that a library with another version of the records has written.
+pub fn of_another_version(folder: &Path) -> u64 {
+    let of_another = |(_, why): &&(u64, NoSegment)| matches!(why, NoSegment::Version(_));
+    images::read(folder).unreadable.iter().filter(of_another).map(|(count, _)| count).sum()
+}
+
+/// Reads a spool, what is new in it; none where nothing says what ran.
+pub fn read(folder: &Path, boot: u128, host: u32, known: &Known) -> Option<Taken> {
     let images::Found { mut images, unreadable, blank, lost, .. } = images::read(folder);
     images.sort_by_key(|i| (i.began.header.at, i.began.pid));
-    let family = images::Family::of(&images);
+    let family = images::Family::of(&images, known);
     let mut decoder = Decoder::new(boot, host);
     let mut volumes = Volumes::default();
     let mut out = Vec::new();
-    let root = images.first()?;
-    let (begun, directory) = (root.began.header.at, root.directory.clone());
-    let mut process_code = None;
+    let root = known.root().or(images.first().map(Image::process))?;
+    let mut code = known.process(root).and_then(|p| p.code);
     for (number, image) in images.iter().enumerate() {
         begin(&mut decoder, &mut volumes, &family, number, image, &mut out);
     }
@@ -111,14 +117,18 @@ pub fn read(folder: &Path, boot: u128, host: u32) -> Option<Taken> {
         uses(&mut decoder, &mut volumes, &images, &family, number, &mut out);
         if let Some(end) = family.end(&images, number) {
             ended = ended.max(Some(end.header.at));
-            if images::same_process(image, root) {
-                process_code = Some(end.code);
+            if image.process() == root {
+                code = Some(end.code);
             }
             out.extend(decoder.observe(Record::Ended(end)));
         }
         for (file, path) in decoder.mapped_by(family.number(number)) {
             out.push(settle::look(ImageNo(family.number(number)), file, &path));
         }
+    }
+    for end in family.ends_of_known(&images) {
+        ended = ended.max(Some(end.header.at));
+        out.extend(decoder.observe(Record::Ended(end)));
     }
     out.push(Observation::Counted(family.books(&images)));
     let mut loss = |count: u64, cause: &str| {
@@ -136,8 +146,15 @@ pub fn read(folder: &Path, boot: u128, host: u32) -> Option<Taken> {
     }
     loss(family.without(&images), "processes that the library was not in (static, setuid, another C library)");
     loss(1, "system calls that a program makes itself, not through the C library, cannot be seen from inside");
-    let command = root.arguments();
-    Some(Taken { observations: out, command, directory, begun, ended, code: process_code })
+    let first = images.first();
+    Some(Taken {
+        observations: out,
+        command: first.map(Image::arguments).unwrap_or_default(),
+        directory: first.map(|f| f.directory.clone()).unwrap_or_default(),
+        begun: first.map_or(0, |f| f.began.header.at),
+        ended,
+        code,
+    })
 }
 
 fn header(kind: Kind, image: u64, at: u64) -> Header {
@@ -180,10 +197,10 @@ fn begin(
             flowcept_provenance::quantity::BootNs(began.header.at.saturating_sub(1)),
         )),
         Begun::Unseen { first, parent, at } => out.extend(decoder.observe(fork(first, parent, 0, at))),
-        Begun::Execed { .. } => {}
+        Begun::Execed { .. } | Begun::Known => {}
     }
     let previous = match family.begun[number] {
-        Begun::Forked { .. } => return,
+        Begun::Forked { .. } | Begun::Known => return,
         Begun::Root { first } | Begun::Unseen { first, .. } => first,
         Begun::Execed { previous } => previous,
     };
@@ -340,7 +357,7 @@ pub fn workflows(spool: &Path) -> Vec<std::path::PathBuf> {
 
 /// `w-` and the workflow's id.
 pub fn workflow_id(folder: &Path) -> Option<uuid::Uuid> {
-    uuid::Uuid::parse_str(folder.file_name()?.to_str()?.strip_prefix(FOLDER)?).ok()
+    uuid::Uuid::parse_str(folder.file_name()?.to_str()?.strip_prefix(IN_SPOOL)?).ok()
 }
 
 /// Costs as an image's end tells them.

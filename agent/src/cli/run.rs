@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{RunArgs, Source};
 use crate::session::launch::{self, Launch, NotExecuted};
+use crate::session::lease::Lease;
 use crate::session::{Finished, Request, Session, inside};
 use crate::store::Store;
 use crate::workflow::Workflow;
@@ -56,6 +57,9 @@ fn find_user(name: &str) -> Result<User> {
 
 /// Runs the command under the watch of whoever was asked for, or is at hand.
 fn watched(args: &RunArgs, user: Option<User>, store: &Store) -> Result<ExitCode> {
+    if user.is_some() && args.source == Source::Both {
+        bail!(NOT_AS_USER);
+    }
     let mut workflow = describe(args)?;
     // git answers while the kernel verifies.
     let asked = context::ask_repository(workflow.directory.as_ref());
@@ -63,7 +67,7 @@ fn watched(args: &RunArgs, user: Option<User>, store: &Store) -> Result<ExitCode
     let probes = match args.source {
         Source::Preload => None,
         Source::Auto if !may_load => None,
-        Source::Ebpf => Some(session::probes(args.ring_bytes, &switched_off())?),
+        Source::Ebpf | Source::Both => Some(session::probes(args.ring_bytes, &switched_off())?),
         Source::Auto => match session::probes(args.ring_bytes, &switched_off()) {
             Ok(probes) => Some(probes),
             Err(error) => {
@@ -81,8 +85,12 @@ fn watched(args: &RunArgs, user: Option<User>, store: &Store) -> Result<ExitCode
 
 fn traced(args: &RunArgs, user: Option<User>, store: &Store, workflow: Workflow, probes: Probes) -> Result<ExitCode> {
     let id = workflow.id;
-    let launch = Launch { command: args.command.clone(), user, environment: Vec::new() };
-    let request = Request { launch, workflow };
+    let mut launch = Launch { command: args.command.clone(), user, environment: Vec::new() };
+    let lease = match args.source {
+        Source::Both => Some(Lease::take(store.spool_of(id), &mut launch)?),
+        _ => None,
+    };
+    let request = Request { launch, workflow, lease };
     let (mut session, mut child) = Session::start(probes, store, request)?;
     let end = session.follow_root(&mut child)?;
     let code = status(end.code);
@@ -101,13 +109,17 @@ fn traced(args: &RunArgs, user: Option<User>, store: &Store, workflow: Workflow,
     finish(args, store, session, code)
 }
 
+const NOT_AS_USER: &str =
+    "--user: the library watches as whoever runs the command, so run it as that user; or use --source ebpf";
+
 /// The command under the watch of the library.
 fn watched_from_inside(args: &RunArgs, user: Option<User>, store: &Store, mut workflow: Workflow) -> Result<ExitCode> {
     if user.is_some() {
-        bail!("--user: the library watches as whoever runs the command, so run it as that user; or use --source ebpf");
+        bail!(NOT_AS_USER);
     }
     let launch = Launch { command: args.command.clone(), user, environment: Vec::new() };
-    let (folder, mut child) = inside::start(&intake::spool_of(store), &mut workflow, launch)?;
+    let folder = store.spool_of(workflow.id);
+    let mut child = inside::start(&folder, &mut workflow, launch)?;
     let ended = child.wait();
     if ended.is_err() {
         let _ = std::fs::remove_dir_all(&folder);
@@ -217,7 +229,10 @@ fn describe(args: &RunArgs) -> Result<Workflow> {
         directory: directory.to_string_lossy().into_owned(),
         boot: capture::clock::boot_id(),
         host: context::host(),
-        sources: vec!["ebpf:tracepoint".into()],
+        sources: match args.source {
+            Source::Both => vec!["ebpf:tracepoint".into(), "preload".into()],
+            _ => vec!["ebpf:tracepoint".into()],
+        },
         flowcept_version: env!("CARGO_PKG_VERSION").into(),
         ..Workflow::default()
     })

@@ -16,9 +16,9 @@ fn id(folder: &Path) -> String {
 
 /// Lists the workflows in the spool.
 pub(super) fn list(store: &Store, as_json: bool) -> ExitCode {
-    let mut folders = spool::workflows(&intake::spool_of(store));
+    let mut folders = spool::workflows(&store.spool());
     folders.sort();
-    let rows = folders.iter().map(|folder| (id(folder), spool::look(folder)));
+    let rows = folders.iter().map(|folder| (id(folder), intake::look(store, folder)));
     let name = |status| match status {
         Status::Running => "RUNNING",
         Status::Finished => "FINISHED",

@@ -1,6 +1,5 @@
 //! A run that the library watches from inside: no rights are needed. It does not know what the library records.
 
-use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -21,30 +20,35 @@ pub fn library() -> Result<PathBuf> {
     Ok(library)
 }
 
-/// Starts the command with the library in it; its spool is in `spools`, and says what the workflow is.
-pub fn start(spools: &Path, workflow: &mut Workflow, mut launch: Launch) -> Result<(PathBuf, Child)> {
+/// Makes a workflow's folder in the spool, for its owner alone.
+pub(super) fn make_folder(folder: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("make {}", folder.display()))
+}
+
+/// Has the command start with the library, behind the preloads that are there: a sanitizer's must be the first.
+pub(super) fn preload(launch: &mut Launch, library: &Path, spool: &Path) {
+    let mut preload = std::env::var_os("LD_PRELOAD").filter(|p| !p.is_empty()).unwrap_or_default();
+    if !preload.is_empty() {
+        preload.push(":");
+    }
+    preload.push(library);
+    launch.environment.push(("LD_PRELOAD".into(), preload));
+    launch.environment.push(("FLOWCEPT_SPOOL".into(), spool.into()));
+}
+
+/// Starts the command with the library in it; its spool is this folder, and says what the workflow is.
+pub fn start(folder: &Path, workflow: &mut Workflow, mut launch: Launch) -> Result<Child> {
     let library = library()?;
-    let folder = spools.join(format!("{}{}", spool::FOLDER, workflow.id));
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&folder)
-        .with_context(|| format!("make {}", folder.display()))?;
+    make_folder(folder)?;
     workflow.started = clock::unix_ns();
     workflow.boot_offset = clock::unix_ns().saturating_sub(clock::boot_ns());
     workflow.sources = vec!["preload".into()];
     let document = serde_json::to_vec(workflow)?;
     let path = folder.join(spool::DOCUMENT);
     fs::write(&path, document).with_context(|| format!("write {}", path.display()))?;
-    // Behind the preloads that are there: a sanitizer's must be the first.
-    let mut preload = std::env::var_os("LD_PRELOAD").filter(|p| !p.is_empty()).unwrap_or_default();
-    if !preload.is_empty() {
-        preload.push(":");
-    }
-    preload.push(&library);
-    launch.environment.push(("LD_PRELOAD".into(), preload));
-    launch.environment.push(("FLOWCEPT_SPOOL".into(), OsString::from(&folder)));
+    preload(&mut launch, &library, folder);
     let child = Child::fork(&launch)?;
     child.go()?;
-    Ok((folder, child))
+    Ok(child)
 }

@@ -3,7 +3,8 @@
 
 use core::ffi::{c_char, c_int, c_void};
 
-use crate::inherit::{Strings, kept, lacks, with_words};
+use crate::environment::Strings;
+use crate::inherit::{kept, lacks, with_words};
 use crate::lifecycle::{execing, not_execed, started, started_without, starting};
 
 unsafe extern "C" {

@@ -19,3 +19,4 @@ pub mod count;
 pub mod library;
 pub mod read;
 pub mod segment;
+pub mod control;

@@ -27,6 +27,8 @@ const WALK: &str = "agent/src/query/walk.rs";
 const DECODE: &str = "agent/src/capture/decode.rs";
 const REDACT: &str = "agent/src/capture/redact.rs";
 const INDEX: &str = "agent/src/store/index.rs";
+const LEASE: &str = "agent/src/session/lease.rs";
+const KNOWN: &str = "agent/src/capture/spool/known.rs";
 
 pub(super) const RULES: &[Rule] = &[
     rule(
@@ -188,6 +190,28 @@ pub(super) const RULES: &[Rule] = &[
         REDACT,
         "SECRET_NAMES.iter().any(|s| name.contains(s))",
         "SECRET_NAMES.iter().any(|s| name == *s && name.is_empty())",
+    ),
+    rule(
+        "both: the library heeds the lease",
+        "preload/src/control.rs",
+        "!until.is_null() &&",
+        "!until.is_null() && until.is_null() &&",
+    ),
+    rule("both: a lease runs out", LEASE, "Lease::LENGTH.as_nanos()", "Lease::LENGTH.as_nanos() << 32"),
+    rule("both: it is renewed", LEASE, "self.set(end_of_lease());", ""),
+    rule("both: the library's own files are hidden", LEASE, "p.starts_with(&**folder) || p == library", "p.is_empty()"),
+    rule("both: what is read of them is hidden", LEASE, "Observation::Summed(o) => files.contains(&o.file),", ""),
+    rule(
+        "both: an image that the kernel has told is not told again",
+        KNOWN,
+        "self.images.get(&key).map(|image| image.0)",
+        "self.images.get(&key).map(|image| image.0).filter(|_| self.boot == 0)",
+    ),
+    rule(
+        "both: who has only died is told by who waited",
+        "agent/src/capture/spool.rs",
+        "for end in family.ends_of_known(&images) {",
+        "for end in family.ends_of_known(&images).into_iter().filter(|e| e.pid == 0) {",
     ),
     rule("17: processes balance", TELL, "if books.forked > books.ended + books.living {", "if false {"),
     rule("17: records balance", TELL, "if books.written > books.decoded {", "if false {"),

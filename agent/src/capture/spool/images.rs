@@ -1,6 +1,6 @@
 //! The segments of a spool as images of processes, and who began whom. It does not know of filesystems.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -15,8 +15,11 @@ use flowcept_wire::process::{Costs, Ended, ExecFailed};
 use flowcept_wire::read::Record;
 use flowcept_wire::segment::{self, NoSegment};
 
+use super::known::Known;
 use crate::capture::redact;
 
+/// Files in the folder that are no segments.
+const OURS: [&str; 2] = [super::DOCUMENT, flowcept_wire::control::NAME];
 /// The largest segment that the library makes.
 const LIMIT: u64 = 64 << 20;
 
@@ -64,7 +67,12 @@ pub(super) struct Found {
 pub(super) fn read(folder: &Path) -> Found {
     let mut found = Found { images: Vec::new(), unreadable: Vec::new(), blank: 0, bytes: 0, lost: 0 };
     let own = nix::unistd::geteuid().as_raw();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten().filter(|e| e.file_name() != super::DOCUMENT) {
+    for entry in fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|e| !OURS.contains(&&*e.file_name().to_string_lossy()))
+    {
         let mut bytes = Vec::new();
         // O_NOFOLLOW; O_NONBLOCK, for a FIFO would wait for its writer.
         let file = fs::OpenOptions::new().read(true).custom_flags(0o400_000 | 0o4000).open(entry.path());
@@ -156,6 +164,10 @@ impl Image {
         image
     }
 
+    pub(super) fn process(&self) -> ProcessId {
+        ProcessId { pid: self.began.pid, start: self.began.start }
+    }
+
     /// Its arguments, redacted.
     pub(super) fn arguments(&self) -> Vec<String> {
         let words = self.argument_text.split(|b| *b == 0).map(text);
@@ -181,16 +193,18 @@ const TICK: u64 = 10_000_000;
 const FORK_TAKES: u64 = 100;
 
 /// When a process that is there started, in ticks.
-fn start_of(pid: u32) -> Option<u64> {
+pub(super) fn start_of(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let zombie = fields.next() == Some("Z");
     fields.nth(18).and_then(|f| f.parse().ok()).filter(|_| !zombie)
 }
 
-/// Whether two images are of one process.
-pub(super) fn same_process(a: &Image, b: &Image) -> bool {
-    (a.began.pid, a.began.start) == (b.began.pid, b.began.start)
+/// A process: its pid in its own namespace, and its start in ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ProcessId {
+    pub(super) pid: u32,
+    pub(super) start: u64,
 }
 
 /// How an image began. Numbers are those of images, unique within the spool.
@@ -204,11 +218,15 @@ pub(super) enum Begun {
     Unseen { first: u64, parent: u64, at: u64 },
     /// It was exec'd by an image that is there.
     Execed { previous: u64 },
+    /// It is told already.
+    Known,
 }
 
 /// Who began whom, by place among the images.
-pub(super) struct Family {
+pub(super) struct Family<'a> {
+    known: &'a Known,
     pub(super) begun: Vec<Begun>,
+    numbers: Vec<u64>,
     parents: Vec<Option<usize>>,
     previous: Vec<Option<usize>>,
     last: Vec<bool>,
@@ -218,12 +236,16 @@ pub(super) struct Family {
     opened: HashMap<(usize, File), Vec<Used>>,
 }
 
-impl Family {
+impl<'a> Family<'a> {
     /// Of images in the order in which they began.
-    pub(super) fn of(images: &[Image]) -> Self {
+    pub(super) fn of(images: &[Image], known: &'a Known) -> Self {
         let by_id: HashMap<u64, usize> = images.iter().enumerate().map(|(i, image)| (image.id, i)).collect();
+        let free = known.greatest() + 1;
+        let number = |(place, image): (usize, &Image)| known.number(&image.began).unwrap_or(free + place as u64);
         let mut family = Self {
+            known,
             begun: Vec::new(),
+            numbers: images.iter().enumerate().map(number).collect(),
             parents: Vec::new(),
             previous: Vec::new(),
             last: Vec::new(),
@@ -251,7 +273,7 @@ impl Family {
         let (mut of_pid, mut of_process) = (HashMap::new(), HashMap::new());
         for (i, image) in images.iter().enumerate() {
             let began = &image.began;
-            let previous = of_process.insert((began.pid, began.start), i);
+            let previous = of_process.insert(image.process(), i);
             // Who said that it started this pid, last before it began; else the image then running in its parent process.
             let told = started.get(&began.pid).into_iter().flatten().filter(|(at, p)| *p < i && *at <= began.header.at);
             let told = told.max().copied();
@@ -264,13 +286,17 @@ impl Family {
                 (Some(parent), _) => Some((told.map_or(began.header.at, |t| t.0), parent)),
                 (None, None) => told.or(running),
             };
-            let first = (images.len() + i + 1) as u64;
-            let begun = match (previous, parent) {
-                (Some(previous), _) => Begun::Execed { previous: previous as u64 + 1 },
-                (None, Some((at, parent))) if began.flags & FORKED != 0 => {
-                    Begun::Forked { parent: parent as u64 + 1, at }
-                }
-                (None, Some((at, parent))) => Begun::Unseen { first, parent: parent as u64 + 1, at },
+            let first = free + (images.len() + i) as u64;
+            let before = previous.map(|p| family.numbers[p]);
+            let before = before.or_else(|| known.process(image.process()).map(|p| p.last.0));
+            let running =
+                || known.running(began.parent_pid).map(|(_, p)| (began.header.at.saturating_sub(1), p.last.0));
+            let starter = parent.map(|(at, p)| (at, family.numbers[p])).or_else(running);
+            let begun = match (before, starter) {
+                _ if known.number(began).is_some() => Begun::Known,
+                (Some(previous), _) => Begun::Execed { previous },
+                (None, Some((at, parent))) if began.flags & FORKED != 0 => Begun::Forked { parent, at },
+                (None, Some((at, parent))) => Begun::Unseen { first, parent, at },
                 (None, None) => Begun::Root { first },
             };
             if let Some(previous) = previous {
@@ -286,7 +312,7 @@ impl Family {
 
     /// The number of an image.
     pub(super) fn number(&self, place: usize) -> u64 {
-        place as u64 + 1
+        self.numbers[place]
     }
 
     /// How the last image of a process ended: as it said itself, or as its parent was told.
@@ -332,11 +358,26 @@ impl Family {
         0
     }
 
+    /// How processes ended that were told before and have no segment, as their parents were told.
+    pub(super) fn ends_of_known(&self, images: &[Image]) -> Vec<Ended> {
+        let own: HashSet<ProcessId> = images.iter().map(Image::process).collect();
+        let ends = self.waited.iter().filter_map(|(pid, told)| {
+            let (id, process) = self.known.running(*pid)?;
+            let first = told.iter().min_by_key(|w| w.header.at).filter(|_| !own.contains(&id))?;
+            Some(super::end(process.last.0, first.header.at, *pid, first.code, Costs::default()))
+        });
+        ends.collect()
+    }
+
     /// Processes that began and ended, and what was read of them.
     pub(super) fn books(&self, images: &[Image]) -> Counted {
         let processes = (0..images.len()).filter(|i| self.last[*i]);
-        let ended = processes.clone().filter(|i| self.end(images, *i).is_some()).count() as u64;
-        let forked = processes.count() as u64;
+        let ended =
+            processes.clone().filter(|i| self.end(images, *i).is_some()).count() + self.ends_of_known(images).len();
+        let before = self.known.processes().filter(|(_, p)| p.code.is_some()).count();
+        let ended = (ended + before) as u64;
+        let new = processes.filter(|i| self.known.process(images[*i].process()).is_none()).count();
+        let forked = (new + self.known.processes().count()) as u64;
         let records = images.iter().map(|i| 1 + (i.acts.len() + i.started.len() + i.waited.len()) as u64).sum();
         Counted { forked, ended, living: 0, written: records, decoded: records }
     }
@@ -345,7 +386,8 @@ impl Family {
     /// left none to the next.
     pub(super) fn without(&self, images: &[Image]) -> u64 {
         let brief = images.iter().flat_map(|i| &i.started).filter(|s| s.flags & BRIEF != 0).map(|s| s.pid);
-        let known: std::collections::HashSet<u32> = images.iter().map(|i| i.began.pid).chain(brief).collect();
+        let before = self.known.processes().map(|(id, _)| id.pid);
+        let known: HashSet<u32> = images.iter().map(|i| i.began.pid).chain(brief).chain(before).collect();
         let mut unknown: Vec<u32> = images
             .iter()
             .flat_map(|i| i.started.iter().map(|s| s.pid).chain(i.waited.iter().map(|w| w.pid)))
