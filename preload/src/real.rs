@@ -29,6 +29,58 @@ impl Real {
     }
 }
 
+/// A hooked symbol by its place in the section of stubs, which the linker bounds by name.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct Stub(usize);
+
+// The linker makes it; nobody else's may stand for it.
+core::arch::global_asm!(".hidden __start_hooks");
+
+/// Bytes of a stub.
+const STUB: usize = 16;
+/// What has been found, by stub. What would not fit is looked for each time.
+static FOUND: [AtomicPtr<c_void>; 192] = [const { AtomicPtr::new(core::ptr::null_mut()) }; 192];
+
+impl Stub {
+    /// The next definition of the same symbol.
+    pub(crate) fn real(self) -> *mut c_void {
+        unsafe extern "C" {
+            #[link_name = "__start_hooks"]
+            static FIRST: u8;
+        }
+        let known = FOUND.get((self.0 - (&raw const FIRST) as usize) / STUB);
+        let found = known.map_or(core::ptr::null_mut(), |known| known.load(Ordering::Relaxed));
+        if !found.is_null() {
+            return found;
+        }
+        let found = next(self.name());
+        known.iter().for_each(|known| known.store(found, Ordering::Relaxed));
+        found
+    }
+
+    /// Its name in our own table of symbols.
+    #[cold]
+    fn name(self) -> &'static CStr {
+        unsafe extern "C" {
+            #[link_name = "_DYNAMIC"]
+            static OWN: [usize; 2];
+            #[link_name = "__ehdr_start"]
+            static BASE: u8;
+        }
+        let base = (&raw const BASE) as usize;
+        // SAFETY: our own section and tables, in which each stub is.
+        unsafe {
+            let tables = Tables::of(base, &raw const OWN);
+            let mut symbol = tables.symbols as *const Symbol;
+            while base + (*symbol).value != self.0 {
+                symbol = symbol.add(1);
+            }
+            CStr::from_ptr((tables.text as *const c_char).add((*symbol).name as usize))
+        }
+    }
+}
+
 /// `struct dl_phdr_info` of link.h, as far as it is looked at.
 #[repr(C)]
 pub(crate) struct Object {
@@ -104,31 +156,52 @@ fn next(name: &'static CStr) -> *mut c_void {
     search.found
 }
 
+/// Where an object's tables lie; 0 for one that it does not have.
+#[derive(Default)]
+struct Tables {
+    text: usize,
+    symbols: usize,
+    hashes: usize,
+    versions: usize,
+}
+
+impl Tables {
+    /// # Safety
+    /// `dynamic` is the dynamic section of an object that is loaded at `base`.
+    unsafe fn of(base: usize, mut dynamic: *const [usize; 2]) -> Self {
+        const HASHES: usize = 0x6fff_fef5;
+        const VERSIONS: usize = 0x6fff_fff0;
+        let mut tables = Self::default();
+        // SAFETY: the section ends with a tag 0.
+        while let [tag, value] = unsafe { *dynamic }
+            && tag != 0
+        {
+            // Relocated, but for those of the vDSO, which is read-only.
+            let place = if value < base { base + value } else { value };
+            match tag {
+                5 => tables.text = place,
+                6 => tables.symbols = place,
+                HASHES => tables.hashes = place,
+                VERSIONS => tables.versions = place,
+                _ => {}
+            }
+            // SAFETY: another one follows.
+            dynamic = unsafe { dynamic.add(1) };
+        }
+        tables
+    }
+}
+
 /// The address of a function that an object defines, of the version that new programs are linked to.
 ///
 /// # Safety
 /// `dynamic` is the dynamic section of an object that is loaded at `base`.
-unsafe fn defined(base: usize, mut dynamic: *const [usize; 2], search: &Search) -> Option<*mut c_void> {
-    const HASHES: usize = 0x6fff_fef5;
-    const VERSIONS: usize = 0x6fff_fff0;
+unsafe fn defined(base: usize, dynamic: *const [usize; 2], search: &Search) -> Option<*mut c_void> {
     const UNDEFINED: u16 = 0;
     const INDIRECT: u8 = 10;
-    let (mut text, mut symbols, mut hashes, mut versions) = (0, 0, 0, 0);
-    // SAFETY: the section ends with a tag 0; its addresses are relocated, but for those of the vDSO, which is read-only. The
-    // tables are laid out as elf(5) says, hashes as the linkers write DT_GNU_HASH.
+    // SAFETY: as the caller's. The tables are laid out as elf(5) says, hashes as the linkers write DT_GNU_HASH.
     unsafe {
-        while (*dynamic)[0] != 0 {
-            let [tag, value] = *dynamic;
-            let place = if value < base { base + value } else { value };
-            match tag {
-                5 => text = place,
-                6 => symbols = place,
-                HASHES => hashes = place,
-                VERSIONS => versions = place,
-                _ => {}
-            }
-            dynamic = dynamic.add(1);
-        }
+        let Tables { text, symbols, hashes, versions } = Tables::of(base, dynamic);
         if text == 0 || symbols == 0 || hashes == 0 {
             return None;
         }

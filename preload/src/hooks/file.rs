@@ -60,10 +60,6 @@ hooks! {
 
     [sendfile sendfile64] (out: c_int, from: c_int, at: *mut i64, count: usize) -> isize,
         boot_clock(), |was, made| copied(from, out, made, was);
-    [splice] (from: c_int, at: *mut i64, out: c_int, at_out: *mut i64, count: usize, flags: u32) -> isize,
-        boot_clock(), |was, made| copied(from, out, made, was);
-    [copy_file_range] (from: c_int, at: *mut i64, out: c_int, at_out: *mut i64, count: usize, flags: u32) -> isize,
-        boot_clock(), |was, made| copied(from, out, made, was);
     [tee] (from: c_int, out: c_int, count: usize, flags: u32) -> isize,
         boot_clock(), |was, made| copied(from, out, made, was);
 
@@ -88,12 +84,19 @@ hooks! {
     [send] (fd: c_int, from: *const c_void, count: usize, flags: c_int) -> isize, (), |_, made| socket(made);
     [recv] (fd: c_int, into: *mut c_void, count: usize, flags: c_int) -> isize, (), |_, made| socket(made);
     [sendmsg recvmsg] (fd: c_int, message: *mut c_void, flags: c_int) -> isize, (), |_, made| socket(made);
+    [shmat] (id: c_int, address: *const c_void, flags: c_int) -> *mut c_void,
+        (), |_, _| { segment().iter().for_each(|s| unseen(s, gap::SYSV_SHARED_MEMORY)) };
+}
+
+full_hooks! {
+    [splice] (from: c_int, at: *mut i64, out: c_int, at_out: *mut i64, count: usize, flags: u32) -> isize,
+        boot_clock(), |was, made| copied(from, out, made, was);
+    [copy_file_range] (from: c_int, at: *mut i64, out: c_int, at_out: *mut i64, count: usize, flags: u32) -> isize,
+        boot_clock(), |was, made| copied(from, out, made, was);
     [sendto] (fd: c_int, from: *const c_void, count: usize, flags: c_int, to: *const c_void, size: u32) -> isize,
         (), |_, made| socket(made);
     [recvfrom] (fd: c_int, into: *mut c_void, count: usize, flags: c_int, from: *mut c_void, size: *mut u32) -> isize,
         (), |_, made| socket(made);
-    [shmat] (id: c_int, address: *const c_void, flags: c_int) -> *mut c_void,
-        (), |_, _| { segment().iter().for_each(|s| unseen(s, gap::SYSV_SHARED_MEMORY)) };
 }
 
 /// mmap(2) is called before the constructor has run, and by allocators that dlsym(3) may need: the kernel is asked directly.

@@ -6,16 +6,6 @@ use crate::lifecycle::{borrowing, exiting, lent, more_loaded, sandboxed, segment
 
 hooks! {
     [fork _Fork] () -> c_int, starting(), |was, made| started(made, was);
-    // What was not given is on the stack too, and nobody looks at it.
-    [clone] (
-        function: *mut c_void,
-        stack: *mut c_void,
-        flags: c_int,
-        argument: *mut c_void,
-        parent: *mut c_int,
-        tls: *mut c_void,
-        child: *mut c_int
-    ) -> c_int, cloning(flags), |was, made| cloned(flags, made, was);
     [wait] (status: *mut c_int) -> c_int, (), |_, made| told(made, status);
     [waitpid __waitpid] (pid: c_int, status: *mut c_int, options: c_int) -> c_int, (), |_, made| told(made, status);
     [wait3] (status: *mut c_int, options: c_int, usage: *mut c_void) -> c_int, (), |_, made| told(made, status);
@@ -28,19 +18,31 @@ hooks! {
     [dlclose] (handle: *mut c_void) -> c_int, segment(), |_, _| ();
 }
 
+full_hooks! {
+    // What was not given is on the stack too, and nobody looks at it.
+    [clone] (
+        function: *mut c_void,
+        stack: *mut c_void,
+        flags: c_int,
+        argument: *mut c_void,
+        parent: *mut c_int,
+        tls: *mut c_void,
+        child: *mut c_int
+    ) -> c_int, cloning(flags), |was, made| cloned(flags, made, was);
+}
+
 // Where dlopen(3) looks depends on who calls it, by the address that it returns to (DT_RUNPATH, $ORIGIN).
 jumps! {
-    dlopen loads;
-    dlmopen loads;
+    [dlopen dlmopen] loads;
 }
 
 // Of these the first argument is looked at only.
 jumps! {
-    syscall calling;
-    prctl controlling;
+    [syscall] calling;
+    [prctl] controlling;
 }
 
-fn loads(_: *mut c_void) {
+extern "C" fn loads(_: *mut c_void) {
     more_loaded();
 }
 
@@ -65,7 +67,7 @@ fn told_by_code(told: *const c_int) {
 }
 
 /// A call through syscall(2) is about to be made; the C library of others calls seccomp(2) so.
-fn calling(number: *mut c_void) {
+extern "C" fn calling(number: *mut c_void) {
     const SECCOMP: usize = 317;
     if number as usize == SECCOMP {
         sandboxed();
@@ -73,7 +75,7 @@ fn calling(number: *mut c_void) {
 }
 
 /// The same, through prctl(2).
-fn controlling(option: *mut c_void) {
+extern "C" fn controlling(option: *mut c_void) {
     const PR_SET_SECCOMP: u32 = 22;
     if option as usize as u32 == PR_SET_SECCOMP {
         sandboxed();

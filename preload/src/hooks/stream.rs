@@ -126,37 +126,30 @@ fn length(text: *const c_char) -> isize {
 
 // printf(3) and its like take a list of arguments of unknown length: nobody can call them with what they were given.
 jumps! {
-    printf to_output;
-    __printf_chk to_output;
-    fprintf to_stream;
-    __fprintf_chk to_stream;
-    dprintf to_descriptor;
-    __dprintf_chk to_descriptor;
-    scanf from_input;
-    __isoc99_scanf from_input;
-    __isoc23_scanf from_input;
-    fscanf from_stream;
-    __isoc99_fscanf from_stream;
-    __isoc23_fscanf from_stream;
+    [printf __printf_chk] to_output;
+    [fprintf __fprintf_chk] to_stream;
+    [dprintf __dprintf_chk] to_descriptor;
+    [scanf __isoc99_scanf __isoc23_scanf] from_input;
+    [fscanf __isoc99_fscanf __isoc23_fscanf] from_stream;
 }
 
 /// How much is not known before: one byte stands for it.
-fn to_stream(stream: Stream) {
+extern "C" fn to_stream(stream: Stream) {
     wrote(stream, 1, boot_clock());
 }
 
-fn to_output(_: Stream) {
+extern "C" fn to_output(_: Stream) {
     to_stream(output());
 }
 
-fn to_descriptor(fd: Stream) {
+extern "C" fn to_descriptor(fd: Stream) {
     moved(fd as usize as c_int, WRITE, 1, boot_clock());
 }
 
-fn from_stream(stream: Stream) {
+extern "C" fn from_stream(stream: Stream) {
     read(stream, 0);
 }
 
-fn from_input(_: Stream) {
+extern "C" fn from_input(_: Stream) {
     read(input(), 0);
 }
