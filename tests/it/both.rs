@@ -232,8 +232,18 @@ struct Waiting {
     store: TempDir,
     /// The tracer.
     tracer: Child,
-    /// The shell.
-    pid: i32,
+    shell: Shell,
+}
+
+/// Its pid. Where a test has failed it waits for a word that will not come.
+struct Shell(i32);
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = kill(Pid::from_raw(self.0), Signal::SIGKILL);
+        }
+    }
 }
 
 impl Waiting {
@@ -248,14 +258,17 @@ impl Waiting {
             .args(["run", "-q", "--source", "both", "--", "sh", "-c", IN_TWO_PARTS])
             .current_dir(dir.path())
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
             .spawn()
             .expect("because the binary was just built");
         let written = dir.path().join("pid");
         wait_until("the shell said its pid", || fs::read_to_string(&written).is_ok_and(|p| p.ends_with('\n')));
         let pid = fs::read_to_string(&written).ok().and_then(|p| p.trim().parse().ok());
+        let shell = Shell(pid.expect("because it says its pid"));
         // What was seen is in the log a moment later.
         std::thread::sleep(Duration::from_millis(400));
-        Self { dir, store, tracer, pid: pid.expect("because it says its pid") }
+        Self { dir, store, tracer, shell }
     }
 
     fn signal(&self, signal: Signal) {
@@ -266,7 +279,7 @@ impl Waiting {
     fn go_on(&self) {
         std::thread::sleep(Lease::LENGTH + Duration::from_millis(300));
         fs::write(self.dir.path().join("go"), "word\n").expect("because the shell reads it");
-        let there = || fs::read_to_string(format!("/proc/{}/stat", self.pid)).is_ok_and(|s| !s.contains(") Z"));
+        let there = || fs::read_to_string(format!("/proc/{}/stat", self.shell.0)).is_ok_and(|s| !s.contains(") Z"));
         wait_until("the shell ended", || !there());
     }
 
@@ -393,7 +406,7 @@ fn the_tracer_is_killed_and_names_stay() {
         fs::write(dir.path().join(name), "some words\n").expect("because the folder is ours");
     }
     let script = format!(
-        "{} --store {} run -q --source both -- sh -c 'cat a > before; read word < go; cat b > after; (: > fork-only)' & tracer=$!; while [ ! -s before ]; do sleep 0.05; done; sleep 0.4; kill -9 $tracer; sleep 1.3; echo word > go; while [ ! -e fork-only ]; do sleep 0.05; done",
+        "{} --store {} run -q --source both -- sh -c 'cat a > before; read word < go; cat b > after; (: > fork-only)' & tracer=$!; while [ ! -s before ]; do sleep 0.05; done; sleep 0.4; kill -9 $tracer; sleep 1.3; timeout 9 sh -c 'echo word > go'; i=0; while [ ! -e fork-only -a $i -lt 99 ]; do sleep 0.05; i=$((i+1)); done",
         binary().display(),
         inner.path().display()
     );

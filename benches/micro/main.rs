@@ -1,7 +1,9 @@
-//! What one call costs: traced, and untraced beside somebody else's run, in nanoseconds of CPU above the call's own cost.
+//! What one call costs: watched by the kernel's probes, by the library, and unwatched beside somebody else's run, in nanoseconds
+//! of CPU above the call's own cost. What the identity of a file costs, taken at its first use, is `open+read+close` less
+//! `open+close` and `pread again`.
 //! The calls are this program's own, so that nothing else is measured. It asserts no timing.
 //!
-//! usage: bench-record BINARY [--rounds N] [--small]
+//! usage: bench-micro BINARY [--rounds N] [--small]
 
 use std::fs::{self, File};
 use std::hint::black_box;
@@ -20,11 +22,18 @@ struct Calls {
     make: fn(&Path, &File) -> io::Result<()>,
 }
 
-const CALLS: [Calls; 5] = [
+const CALLS: [Calls; 6] = [
     Calls {
         name: "getppid",
         make: |_, _| {
             black_box(std::os::unix::process::parent_id());
+            Ok(())
+        },
+    },
+    Calls {
+        name: "open+close",
+        make: |path, _| {
+            black_box(File::open(path)?);
             Ok(())
         },
     },
@@ -51,7 +60,7 @@ fn main() -> Result<()> {
     {
         return calls(name, count.parse()?, Path::new(path));
     }
-    let Some(binary) = arguments.first() else { bail!("usage: bench-record BINARY [--rounds N] [--small]") };
+    let Some(binary) = arguments.first() else { bail!("usage: bench-micro BINARY [--rounds N] [--small]") };
     let binary = fs::canonicalize(binary).with_context(|| format!("find {binary}"))?;
     let small = arguments.iter().any(|a| a == "--small");
     let rounds = arguments.iter().position(|a| a == "--rounds").and_then(|i| arguments.get(i + 1));
@@ -61,14 +70,17 @@ fn main() -> Result<()> {
     let base = if memory.is_dir() { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? };
     let path = base.path().join("file");
     fs::write(&path, "some bytes")?;
-    println!("{:<20} {:>10} {:>10} {:>26}", "call", "alone", "traced", "untraced beside a run");
+    let library = binary.with_file_name("libflowcept.so");
+    let library = Some(library.as_path());
+    println!("{:<20} {:>10} {:>10} {:>10} {:>26}", "call", "alone", "kernel", "library", "unwatched beside a run");
     for calls in &CALLS {
-        let (mut alone, mut traced, mut beside) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut alone, mut traced, mut inside, mut beside) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
-            alone.push(measured(&[], calls.name, count, &path)?);
+            alone.push(measured(&[], None, calls.name, count, &path)?);
+            inside.push(measured(&[], library, calls.name, count, &path)?);
             let store = base.path().join("store");
             let run = [binary.as_os_str(), "--store".as_ref(), store.as_ref(), "run".as_ref(), "-q".as_ref()];
-            traced.push(measured(&[&run[..], &["--".as_ref()]].concat(), calls.name, count, &path)?);
+            traced.push(measured(&[&run[..], &["--".as_ref()]].concat(), None, calls.name, count, &path)?);
             let mut other = Command::new(&binary)
                 .args(&run[1..])
                 .args(["--", "cat"])
@@ -79,25 +91,32 @@ fn main() -> Result<()> {
             let (mut to, mut from) = (other.stdin.take().context("a pipe")?, other.stdout.take().context("a pipe")?);
             to.write_all(b"x")?;
             from.read_exact(&mut [0])?;
-            beside.push(measured(&[], calls.name, count, &path)?);
+            beside.push(measured(&[], None, calls.name, count, &path)?);
             drop(to);
             ensure!(other.wait()?.success(), "the run beside failed");
             fs::remove_dir_all(&store)?;
         }
-        let (alone, traced, beside) = (median(&mut alone), median(&mut traced), median(&mut beside));
         let name = calls.name;
-        println!("{name:<20} {alone:>7.0} ns {:>+7.0} ns {:>+23.0} ns", traced - alone, beside - alone);
+        let alone = median(&mut alone);
+        let [traced, inside, beside] = [traced, inside, beside].map(|mut costs| median(&mut costs) - alone);
+        println!("{name:<20} {alone:>7.0} ns {traced:>+7.0} ns {inside:>+7.0} ns {beside:>+23.0} ns");
     }
     Ok(())
 }
 
 /// Nanoseconds a call, as the process that makes them prints it.
-fn measured(before: &[&std::ffi::OsStr], name: &str, count: u32, path: &Path) -> Result<f64> {
+fn measured(before: &[&std::ffi::OsStr], library: Option<&Path>, name: &str, count: u32, path: &Path) -> Result<f64> {
     let own = env::current_exe()?;
     let mut words = before.iter().copied().chain([own.as_os_str()]);
     let mut command = Command::new(words.next().context("this program has a name")?);
     command.args(words).args(["--calls", name, &count.to_string()]).arg(path);
+    let spool = tempfile::tempdir_in(path.parent().context("a file lies in a folder")?)?;
+    if let Some(library) = library {
+        command.env("LD_PRELOAD", library).env("FLOWCEPT_SPOOL", spool.path());
+    }
     let output = command.stdin(Stdio::null()).output()?;
+    let left = fs::read_dir(spool.path())?.count();
+    ensure!(left == usize::from(library.is_some()), "{name}: {left} spools: is the library beside the binary?");
     ensure!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
