@@ -264,7 +264,7 @@ impl Session {
     }
 
     fn note(&mut self, observation: Observation) {
-        if self.lease.as_mut().is_some_and(|lease| lease.hides(&observation)) {
+        if self.lease.as_ref().is_some_and(|lease| lease.hides(&observation)) {
             return;
         }
         self.log.append(&observation);

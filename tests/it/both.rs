@@ -526,6 +526,24 @@ fn descendants_that_outlive_the_root() {
     assert!(spool(captured.store.path()).is_empty());
 }
 
+/// A run that lasts longer than a lease: the library says nothing in all that time.
+#[test]
+fn the_lease_is_renewed() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let (dir, store) = (folder(), folder());
+    fs::write(dir.path().join("a"), "words\n").expect("because the folder is ours");
+    let script = "for i in 1 2 3 4 5 6 7 8 9; do cat a > b; sleep 0.2; done; ls ${FLOWCEPT_SPOOL%/*} > list";
+    let status = Command::new(binary())
+        .args(["--store".as_ref(), store.path().as_os_str()])
+        .args(["run", "-q", "--source", "both", "--", "sh", "-c", script])
+        .current_dir(dir.path())
+        .status();
+    assert!(status.is_ok_and(|s| s.success()));
+    assert_eq!(fs::read_to_string(dir.path().join("list")).expect("because ls made it"), "control\n");
+}
+
 #[test]
 fn as_another_user_is_refused() {
     let output = harness::host::flowcept(&["run", "--source", "both", "--user", "root", "--", "true"]);

@@ -8,10 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use flowcept_provenance::identity::FileKey;
 use flowcept_provenance::observation::Observation;
 use flowcept_wire::control::{self, Control};
-use rustc_hash::FxHashSet;
 
 use crate::capture::{clock, spool};
 use crate::session::inside;
@@ -24,16 +22,8 @@ pub struct Lease {
     /// The workflow's folder in the spool.
     folder: PathBuf,
     renewed: Instant,
-    hidden: Hidden,
-}
-
-/// What the kernel sees of the library itself, which is nothing that the program did: the library's own file, and those in
-/// its folder.
-#[derive(Debug)]
-struct Hidden {
-    folder: String,
-    library: String,
-    files: FxHashSet<FileKey>,
+    /// Where the files lie that the kernel sees the library use, and the library itself, as the kernel has their names.
+    hidden: (String, String),
 }
 
 impl Lease {
@@ -51,11 +41,8 @@ impl Lease {
         let control = control.with_context(|| format!("make {}", path.display()))?;
         inside::preload(launch, &library, &path);
         let real = |path: &Path| path.canonicalize().map(|p| p.to_string_lossy().into_owned());
-        let hidden = Hidden {
-            folder: format!("{}/", real(&folder).with_context(|| format!("find {}", folder.display()))?),
-            library: real(&library).with_context(|| format!("find {}", library.display()))?,
-            files: FxHashSet::default(),
-        };
+        let files = real(&folder).with_context(|| format!("find {}", folder.display()))?;
+        let hidden = (files + "/", real(&library).with_context(|| format!("find {}", library.display()))?);
         let begun = control.write_all_at(&Control::new(end_of_lease()).bytes(), 0);
         begun.with_context(|| format!("write {}", path.display()))?;
         Ok(Self { control, folder, renewed: Instant::now(), hidden })
@@ -74,21 +61,11 @@ impl Lease {
         }
     }
 
-    /// Whether this tells of the library and not of the program.
-    pub(super) fn hides(&mut self, observation: &Observation) -> bool {
-        let Hidden { folder, library, files } = &mut self.hidden;
-        match observation {
-            Observation::Touched(o) => {
-                let own = o.path.as_deref().is_some_and(|p| p.starts_with(&**folder) || p == library);
-                if own {
-                    files.insert(o.file);
-                }
-                own
-            }
-            Observation::Summed(o) => files.contains(&o.file),
-            Observation::Settled(o) => files.contains(&o.file),
-            _ => false,
-        }
+    /// Whether this tells of the library and not of the program. What follows of a touch that was not told tells nothing.
+    pub(super) fn hides(&self, observation: &Observation) -> bool {
+        let (files, library) = &self.hidden;
+        let Observation::Touched(o) = observation else { return false };
+        o.path.as_deref().is_some_and(|p| p.starts_with(&**files) || p == library)
     }
 
     /// The kernel has seen all that it will see: the library stays silent. How many segments were there that a library of

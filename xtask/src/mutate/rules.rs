@@ -199,8 +199,7 @@ pub(super) const RULES: &[Rule] = &[
     ),
     rule("both: a lease runs out", LEASE, "Lease::LENGTH.as_nanos()", "Lease::LENGTH.as_nanos() << 32"),
     rule("both: it is renewed", LEASE, "self.set(end_of_lease());", ""),
-    rule("both: the library's own files are hidden", LEASE, "p.starts_with(&**folder) || p == library", "p.is_empty()"),
-    rule("both: what is read of them is hidden", LEASE, "Observation::Summed(o) => files.contains(&o.file),", ""),
+    rule("both: the library's own files are hidden", LEASE, "p.starts_with(&**files) || p == library", "p.is_empty()"),
     rule(
         "both: an image that the kernel has told is not told again",
         KNOWN,
