@@ -13,7 +13,7 @@ use flowcept_wire::process::ExecFailed;
 use crate::control;
 use crate::descriptors::bytes;
 use crate::environment::{self, Strings};
-use crate::identity;
+use crate::identity::{self, Met};
 use crate::raw;
 use crate::real::{self, Object};
 use crate::segment::{self, Mine, Put, SPOOL, Segment};
@@ -23,6 +23,7 @@ const MONOTONIC_COARSE: c_int = 6;
 const MONOTONIC: c_int = 1;
 
 /// CLOCK_BOOTTIME less CLOCK_MONOTONIC, which alone has a coarse clock (they part when the host sleeps), and a tick of that.
+/// 0 until somebody needs it.
 static OFFSET: AtomicU64 = AtomicU64::new(0);
 
 /// Nanoseconds of CLOCK_BOOTTIME.
@@ -32,7 +33,13 @@ pub(crate) fn boot_clock() -> u64 {
 
 /// Not before now and at most a tick after it, for next to nothing.
 pub(crate) fn boot_clock_coarse() -> u64 {
-    raw::clock(MONOTONIC_COARSE) + OFFSET.load(Ordering::Relaxed)
+    let mut offset = OFFSET.load(Ordering::Relaxed);
+    if offset == 0 {
+        let ahead = boot_clock().saturating_sub(raw::clock(MONOTONIC));
+        offset = ahead + raw::resolution(MONOTONIC_COARSE);
+        OFFSET.store(offset, Ordering::Relaxed);
+    }
+    raw::clock(MONOTONIC_COARSE) + offset
 }
 
 /// The segment of this process; a forked child gets its own when it first has something to say.
@@ -108,14 +115,18 @@ extern "C" fn start(_count: c_int, arguments: Strings, environment: Strings) {
     unsafe extern "C" {
         fn getauxval(kind: usize) -> usize;
         fn on_exit(function: extern "C" fn(c_int, *mut c_void), argument: *mut c_void) -> c_int;
+        fn __register_atfork(
+            before: Option<extern "C" fn()>,
+            parent: Option<extern "C" fn()>,
+            child: Option<extern "C" fn()>,
+            object: *const c_void,
+        ) -> c_int;
     }
     const AT_SECURE: usize = 23;
     // SAFETY: getauxval(3) takes any number.
     if unsafe { getauxval(AT_SECURE) } != 0 {
         return;
     }
-    let ahead = boot_clock().saturating_sub(raw::clock(MONOTONIC));
-    OFFSET.store(ahead + raw::resolution(MONOTONIC_COARSE), Ordering::Relaxed);
     crate::inherit::note(environment);
     if !find_spool(environment) {
         return;
@@ -129,8 +140,12 @@ extern "C" fn start(_count: c_int, arguments: Strings, environment: Strings) {
         let Some(segment) = begin(0, arguments, environment) else { return };
         loaded(&segment);
     }
-    // SAFETY: on_exit(3) keeps the function, which stays mapped.
-    unsafe { on_exit(at_exit, core::ptr::null_mut()) };
+    // SAFETY: on_exit(3) and pthread_atfork(3), which is this, keep the functions, which stay mapped.
+    unsafe {
+        on_exit(at_exit, core::ptr::null_mut());
+        // The C library's own forks, as in daemon(3), are told of so.
+        __register_atfork(Some(forking), None, Some(segment::forked), null());
+    }
 }
 
 /// The folder for segments: that of the workflow that FLOWCEPT_SPOOL names, or the control word in which it does; else a new
@@ -204,18 +219,17 @@ fn began(segment: &Segment, flags: u32, parent: u64, arguments: Strings, environ
         fn getauxval(kind: usize) -> usize;
     }
     const AT_RANDOM: usize = 25;
-    /// O_PATH, O_DIRECTORY, O_CLOEXEC.
-    const LOOK: usize = 0o10_000_000 | 0o200_000 | 0o2_000_000;
-    /// No descriptor.
-    const NOWHERE: c_int = -1;
     // SAFETY: the kernel has put 16 bytes there for each image (getauxval(3)).
     let random = unsafe { (getauxval(AT_RANDOM) as *const u64).read_unaligned() };
     let (mut executable, mut directory) = ([0; 1024], [0; 1024]);
-    let own = raw::open(c"/proc/self", LOOK).unwrap_or(NOWHERE);
-    let executable_length = raw::read_link(own, c"exe", &mut executable);
-    let met = identity::of_path(own, c"exe".as_ptr().cast());
-    let [pid_namespace, mount_namespace] = [c"ns/pid", c"ns/mnt"].map(|name| namespace(own, name));
-    raw::close(own);
+    // Later, relative names mean something else.
+    let met = if flags == 0 && FIRST.load(Ordering::Relaxed) == 0 { program(&mut executable) } else { None };
+    let (executable_length, met) = met.unwrap_or_else(|| {
+        const EXECUTABLE: &CStr = c"/proc/self/exe";
+        let length = raw::read_link(raw::HERE, EXECUTABLE, &mut executable);
+        (length, identity::of_path(raw::HERE, EXECUTABLE.as_ptr().cast()))
+    });
+    let [pid_namespace, mount_namespace] = [c"/proc/self/ns/pid", c"/proc/self/ns/mnt"].map(namespace);
     let directory_length = raw::working_directory(&mut directory);
     let mut argument_bytes = 0;
     environment::strings(arguments).for_each(|a| argument_bytes += a.len() as u32 + 1);
@@ -274,10 +288,49 @@ fn fitting(strings: Strings, mut room: usize, environment: bool, put: Put<'_>) {
     }
 }
 
+/// The program's file, and its path, as long as that: what the kernel was asked to execute. None where that was a script or
+/// the loader, or is another file by now: then it does not begin as the one does that runs.
+fn program(path: &mut [u8; 1024]) -> Option<(usize, Option<Met>)> {
+    unsafe extern "C" {
+        fn getauxval(kind: usize) -> usize;
+    }
+    const AT_PHDR: usize = 3;
+    const AT_PHNUM: usize = 5;
+    const AT_ENTRY: usize = 9;
+    const AT_EXECFN: usize = 31;
+    const O_CLOEXEC: usize = 0o2_000_000;
+    // SAFETY: getauxval(3) takes any number; the name is a C string of the kernel's.
+    let ([table, count, entry], asked) = unsafe {
+        let asked = getauxval(AT_EXECFN) as *const c_char;
+        (
+            [AT_PHDR, AT_PHNUM, AT_ENTRY].map(|kind| getauxval(kind)),
+            if asked.is_null() { c"" } else { CStr::from_ptr(asked) },
+        )
+    };
+    // `Elf64_Ehdr` of elf.h, in words.
+    let mut begin = [0_u64; 8];
+    let name = asked.to_bytes();
+    // A descriptor (fexecve(3)) is a name for nobody else.
+    if name.starts_with(b"/dev/") || name.starts_with(b"/proc/") {
+        return None;
+    }
+    path.get_mut(..name.len())?.copy_from_slice(name);
+    let file = raw::open(asked, O_CLOEXEC)?;
+    // SAFETY: the words as bytes.
+    raw::read(file, unsafe { core::slice::from_raw_parts_mut(begin.as_mut_ptr().cast(), size_of_val(&begin)) });
+    let [magic, _, _, its_entry, its_table, _, _, its_count] = begin.map(|word| word as usize);
+    let same = magic & 0xffff_ffff == 0x464c_457f
+        && its_count & 0xffff == count
+        && (entry == its_entry || entry.wrapping_sub(its_entry) == table.wrapping_sub(its_table));
+    let met = if same { identity::of_descriptor(file) } else { None };
+    raw::close(file);
+    met.map(|met| (name.len(), Some(met)))
+}
+
 /// The number of a namespace: its link reads `pid:[4026531836]` (namespaces(7)).
-fn namespace(process: c_int, name: &CStr) -> u32 {
+fn namespace(link: &CStr) -> u32 {
     let mut text = [0; 32];
-    let length = raw::read_link(process, name, &mut text);
+    let length = raw::read_link(raw::HERE, link, &mut text);
     text[..length].iter().filter(|b| b.is_ascii_digit()).fold(0, |n: u32, d| n.wrapping_mul(10) + u32::from(d - b'0'))
 }
 
@@ -293,7 +346,7 @@ fn start_ticks() -> u64 {
 }
 
 /// Where the objects lie that were told; what does not fit is told again.
-static TOLD: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
+static TOLD: [AtomicU32; 128] = [const { AtomicU32::new(0) }; 128];
 
 /// Objects may have been loaded that nobody has told of.
 static MORE: AtomicBool = AtomicBool::new(false);
@@ -310,12 +363,14 @@ fn loaded(segment: &Segment) {
         // SAFETY: dl_iterate_phdr(3) gives an object and what it was called with.
         let (address, name, segment) = unsafe { ((*object).address, (*object).name, &*segment.cast::<Segment>()) };
         let path = crate::descriptors::bytes(name);
-        let known = TOLD.iter().find(|t| matches!(t.load(Ordering::Relaxed), t if t == 0 || t == address as u64));
+        // Page by page, cut to 32 bits: no two objects that lie in one address space of 16 TiB are the same.
+        let page = (address >> 12) as u32;
+        let known = TOLD.iter().find(|t| matches!(t.load(Ordering::Relaxed), t if t == 0 || t == page));
         if known.is_some_and(|t| t.load(Ordering::Relaxed) != 0) {
             return 0;
         }
         if let Some(free) = known {
-            free.store(address as u64, Ordering::Relaxed);
+            free.store(page, Ordering::Relaxed);
         }
         // The program itself has no name here, and the kernel's own object one without a folder.
         if path.contains(&b'/')
@@ -330,15 +385,22 @@ fn loaded(segment: &Segment) {
     real::objects(each, &mut segment.clone());
 }
 
-/// A child is about to be started, at this time. A fork that forks is a task itself: it has its segment before its child has.
-pub(crate) fn starting() -> u64 {
+/// A fork that forks is a task itself: it has its segment before its child has.
+extern "C" fn forking() {
     segment();
+}
+
+/// A child is about to be started, at this time.
+pub(crate) fn starting() -> u64 {
+    forking();
     boot_clock()
 }
 
 /// A child was started: fork(2), posix_spawn(3) and the like returned its pid.
 pub(crate) fn started(pid: c_int, at: u64) {
-    if pid > 0
+    if pid == 0 {
+        segment::forked();
+    } else if pid > 0
         && let Some(segment) = segment()
     {
         segment.write(Kind::Started, at, Started { pid: pid as u32, ..Started::default() }, &[]);

@@ -83,11 +83,6 @@ pub(crate) fn unmap(address: *mut u8, bytes: usize) {
     call(11, [address as usize, bytes, 0, 0, 0, 0]);
 }
 
-/// madvise(2).
-pub(crate) fn advise(address: *const u8, bytes: usize, advice: usize) -> bool {
-    call(28, [address as usize, bytes, advice, 0, 0, 0]) == 0
-}
-
 /// readlinkat(2); how many bytes.
 pub(crate) fn read_link(directory: c_int, path: &CStr, into: &mut [u8]) -> usize {
     let words = [directory as usize, path.as_ptr() as usize, into.as_mut_ptr() as usize, into.len(), 0, 0];

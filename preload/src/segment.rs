@@ -28,8 +28,6 @@ const SHARED: usize = 1;
 const MAKE: usize = 0o2 | 0o100 | 0o200 | 0o400_000 | 0o2_000_000;
 /// O_RDWR, O_NOFOLLOW, O_CLOEXEC.
 const AGAIN: usize = 0o2 | 0o400_000 | 0o2_000_000;
-/// madvise(2): a child that fork(2) makes finds zeros here.
-const WIPE_ON_FORK: usize = 18;
 
 /// A path in memory of our own, ended by NUL.
 struct Path(UnsafeCell<[u8; SPOOL + 64]>);
@@ -45,10 +43,10 @@ static PID: AtomicU32 = AtomicU32::new(0);
 static ID: AtomicU64 = AtomicU64::new(0);
 /// Raised with every segment: what was noted of descriptors belongs to the segment of that generation.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
-/// A page of which a forked child finds the first word zero.
-#[repr(align(4096))]
-struct Page([AtomicU32; 1024]);
-static OWNED: Page = Page([const { AtomicU32::new(0) }; 1024]);
+/// The mapped segment is that of the process which forked this one.
+static FORKED: AtomicBool = AtomicBool::new(false);
+/// Children are made by calls that nobody sees return.
+static UNSEEN_FORKS: AtomicBool = AtomicBool::new(false);
 static FOLDER: Path = Path(UnsafeCell::new([0; SPOOL + 64]));
 static FILE: Path = Path(UnsafeCell::new([0; SPOOL + 64]));
 
@@ -88,7 +86,18 @@ pub(crate) fn mine() -> Mine {
     if BASE.load(Ordering::Relaxed).is_null() {
         return if WAITING.load(Ordering::Relaxed) { Mine::Waiting } else { Mine::None };
     }
-    if OWNED.0[0].load(Ordering::Relaxed) == 1 { Mine::Yes } else { Mine::Forked }
+    let forked = FORKED.load(Ordering::Relaxed) || UNSEEN_FORKS.load(Ordering::Relaxed) && raw::pid() != owner();
+    if forked { Mine::Forked } else { Mine::Yes }
+}
+
+/// This process was forked just now.
+pub(crate) extern "C" fn forked() {
+    FORKED.store(true, Ordering::Relaxed);
+}
+
+/// A child may be forked that is not told of it: from now on each call asks which process this is.
+pub(crate) fn unseen_fork() {
+    UNSEEN_FORKS.store(true, Ordering::Relaxed);
 }
 
 /// Says whether a segment will be made when there is something to say.
@@ -118,10 +127,6 @@ pub(crate) fn make() -> Option<u64> {
     let before = ID.load(Ordering::Relaxed);
     // Whatever happens, it is not written to the parent's any more.
     BASE.store(ptr::null_mut(), Ordering::Release);
-    // Said once: a child that was forked has it said too.
-    if PID.load(Ordering::Relaxed) == 0 && !raw::advise((&raw const OWNED).cast(), size_of::<Page>(), WIPE_ON_FORK) {
-        return None;
-    }
     let id = raw::random();
     let pid = raw::pid();
     // SAFETY: see `Path`.
@@ -147,7 +152,7 @@ pub(crate) fn make() -> Option<u64> {
     ID.store(id, Ordering::Relaxed);
     PID.store(pid, Ordering::Relaxed);
     GENERATION.fetch_add(1, Ordering::Relaxed);
-    OWNED.0[0].store(1, Ordering::Relaxed);
+    FORKED.store(false, Ordering::Relaxed);
     BASE.store(base, Ordering::Release);
     Some(before)
 }

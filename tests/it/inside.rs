@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::OnceLock;
 
 use flowcept_agent::query::Run;
-use flowcept_provenance::activity::Outcome;
+use flowcept_provenance::activity::{Outcome, Subtype};
 use harness::host::{library, need, root};
 use harness::run::Captured;
 use tempfile::TempDir;
@@ -178,10 +178,19 @@ fn opens() {
 
 #[test]
 fn raw_calls_are_a_gap() {
-    cases(&["raw-openat"], Tells::Raw);
-    // The descriptor that a raw call made is read by read(3).
-    cases(&["raw-openat2"], Tells::Used);
-    cases(&["io_uring"], Tells::Raw);
+    // By its number, through syscall(2): that it was made can be seen, and by whom.
+    for (name, kind, tells) in [
+        ("raw-openat", "numbered_call", Tells::Raw),
+        // The descriptor that it made is read by read(3).
+        ("raw-openat2", "numbered_call", Tells::Used),
+        ("io_uring", "io_uring", Tells::Raw),
+    ] {
+        let Some(told) = case(name, Path::new(""), tells) else { continue };
+        let gaps = &told.0.told.gaps;
+        assert!(gaps.iter().any(|g| &*g.kind == kind && g.activity.is_some()), "{name}: {gaps:?}");
+    }
+    let Some(told) = case("inline-openat", Path::new(""), Tells::Raw) else { return };
+    assert!(told.0.told.gaps.iter().all(|g| &*g.kind != "numbered_call"));
 }
 
 #[test]
@@ -191,7 +200,12 @@ fn threads() {
 
 #[test]
 fn forks() {
-    cases(&["fork-exit", "fork-_exit", "raw-fork"], Tells::Used);
+    for name in ["fork-exit", "fork-_exit", "raw-fork", "_Fork", "forkpty", "clone-fork", "daemon"] {
+        let Some(told) = case(name, Path::new(""), Tells::Used) else { return };
+        let told = &told.0.told;
+        let who = told.used.iter().find(|u| u.path.ends_with("/w/a")).map(|u| told.activity(u.activity));
+        assert!(who.is_some_and(|a| a.subtype == Subtype::Fork), "{name}: the child is not told apart: {who:?}");
+    }
     for name in ["fork-kill", "waitid"] {
         let Some(told) = case(name, Path::new(""), Tells::Used) else { return };
         let ends: Vec<_> = told.0.told.activities.iter().map(|a| a.outcome).collect();

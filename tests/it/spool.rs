@@ -554,9 +554,10 @@ fn printed(program: &str, arguments: &[&str], of: &Path) -> String {
 }
 
 /// All that the library asks of others; what is not in this list would be one more thing that a program can lack.
-const NEEDED: [&str; 15] = [
+const NEEDED: [&str; 16] = [
     "__errno_location",
     "__fpending",
+    "__register_atfork",
     "bcmp",
     "clock_gettime",
     "dl_iterate_phdr",

@@ -30,6 +30,7 @@ int main(void)
 #include <linux/openat2.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <pty.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
@@ -70,6 +71,23 @@ static void look(void)
 {
 	read_all(open("a", O_RDONLY));
 }
+
+static int looks_and_ends(void *nothing)
+{
+	(void)nothing;
+	look();
+	_exit(3);
+}
+
+/* Not even by way of syscall(2). */
+static long inline_call(long number, long a, long b, long c)
+{
+	long result;
+	__asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c) : "rcx", "r11", "memory");
+	return result;
+}
+
+pid_t _Fork(void) __attribute__((weak));
 
 /* Which descriptors there are: asked of the kernel, so that nobody stands between. */
 static void descriptors(void)
@@ -397,6 +415,11 @@ int main(int count, char **arguments)
 		fd = syscall(SYS_openat, AT_FDCWD, "a", O_RDONLY);
 		check(fd >= 0 && syscall(SYS_read, fd, text, 16) == 6, "openat");
 		syscall(SYS_close, fd);
+	} else if (is(name, "inline-openat")) {
+		char text[16];
+		fd = inline_call(SYS_openat, AT_FDCWD, (long)"a", O_RDONLY);
+		check(fd >= 0 && inline_call(SYS_read, fd, (long)text, 16) == 6, "openat");
+		inline_call(SYS_close, fd, 0, 0);
 	} else if (is(name, "raw-openat2")) {
 		struct open_how how = {0};
 		read_all(syscall(SYS_openat2, AT_FDCWD, "a", &how, sizeof how));
@@ -463,6 +486,38 @@ int main(int count, char **arguments)
 			_exit(3);
 		}
 		ended(pid);
+	} else if (is(name, "_Fork")) {
+		if (!(pid = _Fork ? _Fork() : fork())) {
+			look();
+			_exit(3);
+		}
+		ended(pid);
+	} else if (is(name, "forkpty")) {
+		int terminal;
+		if (!(pid = forkpty(&terminal, NULL, NULL, NULL))) {
+			look();
+			_exit(3);
+		}
+		ended(pid);
+		close(terminal);
+	} else if (is(name, "clone-fork")) {
+		static char stack[1 << 16];
+		pid = clone(looks_and_ends, stack + sizeof stack, SIGCHLD, NULL);
+		ended(pid);
+	} else if (is(name, "daemon")) {
+		int pipes[2];
+		char byte;
+		check(!pipe(pipes), "pipe");
+		if ((pid = fork())) {
+			close(pipes[1]);
+			check(read(pipes[0], &byte, 1) == 0, "read");
+			ended(pid);
+		} else {
+			/* The child of this child has the end of the pipe, until it ends. */
+			check(!daemon(1, 1), "daemon");
+			look();
+			_exit(3);
+		}
 	} else if (is(name, "vfork-exec")) {
 		vforks();
 	} else if (is(name, "posix_spawn")) {

@@ -323,6 +323,8 @@ pub enum Mechanism {
     TruncateByName,
     /// seccomp(2): what the library would call may be what ends the program.
     Sandbox,
+    /// A system call for files through syscall(2), of which the library sees that it was made.
+    NumberedCall,
 }
 
 /// See [`Observation::Unseen`].

@@ -447,6 +447,7 @@ fn mechanism(wire: u32) -> Option<Mechanism> {
         gap::DEDUPLICATION => Mechanism::Deduplication,
         gap::TRUNCATE_BY_NAME => Mechanism::TruncateByName,
         gap::SANDBOX => Mechanism::Sandbox,
+        gap::NUMBERED_CALL => Mechanism::NumberedCall,
         _ => return None,
     })
 }

@@ -204,7 +204,8 @@ fn begin(
         Begun::Root { first } | Begun::Unseen { first, .. } => first,
         Begun::Execed { previous } => previous,
     };
-    let executable = walked(&image.executable);
+    let path = volumes.real_path(&image.executable, began.executable.inode);
+    let executable = walked(&path);
     let directory = walked(&image.directory);
     let arguments = &image.argument_text;
     let record = Execed {
@@ -213,7 +214,7 @@ fn begin(
         start: began.start.saturating_mul(10_000_000),
         digest: began.digest,
         executable: began.executable,
-        volume: volumes.of(&began.executable, &image.executable, began.state.mode),
+        volume: volumes.of(&began.executable, &path, began.state.mode),
         state: began.state,
         pid: began.pid,
         namespace_pid: began.pid,

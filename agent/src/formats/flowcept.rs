@@ -464,6 +464,7 @@ fn mechanism(mechanism: Mechanism) -> &'static str {
         Mechanism::Deduplication => "deduplication",
         Mechanism::TruncateByName => "truncate_by_name",
         Mechanism::Sandbox => "sandbox",
+        Mechanism::NumberedCall => "numbered_call",
     }
 }
 

@@ -15,6 +15,7 @@ numbered!(naming_number, naming, Naming {
 numbered!(mechanism_number, mechanism, Mechanism {
     0 = IoUring, 1 = LinuxAio, 2 = Socket, 3 = SystemVSharedMemory, 4 = MessageQueue, 5 = ProcessVm, 6 = Compat,
     7 = SharedMemory, 8 = Deduplication, 9 = TruncateByName, 10 = Sandbox,
+    11 = NumberedCall,
 });
 
 /// Appends one observation.

@@ -2,7 +2,11 @@
 
 use core::ffi::{c_int, c_void};
 
+use flowcept_wire::gap;
+
+use crate::descriptors::unseen;
 use crate::lifecycle::{borrowing, exiting, lent, more_loaded, sandboxed, segment, started, starting, waited};
+use crate::segment::unseen_fork;
 
 hooks! {
     [fork _Fork] () -> c_int, starting(), |was, made| started(made, was);
@@ -66,12 +70,29 @@ fn told_by_code(told: *const c_int) {
     }
 }
 
+/// Calls for files, by their numbers (asm/unistd_64.h).
+const FOR_FILES: [u16; 33] = [
+    0, 1, 2, 9, 17, 18, 19, 20, 40, 76, 77, 82, 85, 86, 87, 88, 257, 263, 264, 265, 266, 275, 276, 278, 285, 295, 296,
+    304, 316, 326, 327, 328, 437,
+];
+
 /// A call through syscall(2) is about to be made; the C library of others calls seccomp(2) so.
 extern "C" fn calling(number: *mut c_void) {
+    const CLONE: usize = 56;
+    const FORK: usize = 57;
+    const IO_SUBMIT: usize = 209;
     const SECCOMP: usize = 317;
-    if number as usize == SECCOMP {
-        sandboxed();
-    }
+    const IO_URING_ENTER: usize = 426;
+    const CLONE3: usize = 435;
+    let mechanism = match number as usize {
+        SECCOMP => return sandboxed(),
+        CLONE | FORK | CLONE3 => return unseen_fork(),
+        IO_URING_ENTER => gap::IO_URING,
+        IO_SUBMIT => gap::LIBAIO,
+        number if FOR_FILES.iter().any(|n| usize::from(*n) == number) => gap::NUMBERED_CALL,
+        _ => return,
+    };
+    segment().iter().for_each(|s| unseen(s, mechanism));
 }
 
 /// The same, through prctl(2).
@@ -89,6 +110,8 @@ const CLONE_THREAD: c_int = 0x1_0000;
 fn cloning(flags: c_int) -> u64 {
     if flags & (CLONE_VM | CLONE_THREAD) == CLONE_VM {
         borrowing();
+    } else if flags & CLONE_VM == 0 {
+        unseen_fork();
     }
     starting()
 }

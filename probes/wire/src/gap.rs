@@ -36,3 +36,5 @@ pub const DEDUPLICATION: u32 = 9;
 pub const TRUNCATE_BY_NAME: u32 = 10;
 /// seccomp(2): from then on the library is silent, since a system call of its own may be one that ends the program.
 pub const SANDBOX: u32 = 11;
+/// A system call for files, made through syscall(2): of its arguments the library sees the number alone.
+pub const NUMBERED_CALL: u32 = 12;

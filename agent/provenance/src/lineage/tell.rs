@@ -593,5 +593,9 @@ fn explain(mechanism: Mechanism) -> (&'static str, &'static str) {
         Mechanism::Sandbox => {
             ("sandbox", "from where it restricted its own system calls on, nothing was seen from inside")
         }
+        Mechanism::NumberedCall => (
+            "numbered_call",
+            "what system calls did to files that were made by number, through syscall(2), was not seen",
+        ),
     }
 }

@@ -104,6 +104,14 @@ impl Found {
     }
 }
 
+/// A name as it was given in this folder.
+fn absolute(directory: &str, name: &[u8]) -> String {
+    match text(name) {
+        name if name.starts_with('/') || name.is_empty() || name.contains(":[") => name,
+        name => format!("{directory}/{name}"),
+    }
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -118,17 +126,14 @@ impl Image {
                 *lost = lost.saturating_add(1);
                 continue;
             };
-            let absolute = |name: &[u8]| match text(name) {
-                name if name.starts_with('/') || name.is_empty() || name.contains(":[") => name,
-                name => format!("{directory}/{name}"),
-            };
+            let absolute = |name: &[u8]| absolute(&directory, name);
             match (record, &mut image) {
                 (Record::Began(began, [executable, folder, arguments, environment]), None) => {
                     directory = text(folder);
                     image = Some(Self {
                         id: begin.id,
                         began,
-                        executable: text(executable),
+                        executable: self::absolute(&directory, executable),
                         directory: directory.clone(),
                         argument_text: arguments.to_vec(),
                         environment_text: environment.to_vec(),
