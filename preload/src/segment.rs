@@ -6,10 +6,12 @@
 
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
+use core::mem::offset_of;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use flowcept_wire::header::{Header, Kind, VERSION};
+use flowcept_wire::ring::{self, Memory};
 use flowcept_wire::segment::{Begin, MAGIC, STEP};
 
 use crate::raw;
@@ -184,13 +186,6 @@ fn name<'a>(folder: &[u8], into: &'a mut [u8], pid: u32, id: u64) -> &'a CStr {
 /// Takes parts of a text, one by one.
 pub(crate) type Put<'a> = &'a mut dyn FnMut(&[u8]);
 
-/// Room in a segment for a record that grows no more.
-pub(crate) struct Room {
-    at: *mut u8,
-    /// Bytes from the begin of the segment, in steps.
-    pub(crate) step: u32,
-}
-
 impl Segment {
     fn begin(&self) -> &Begin {
         // SAFETY: the mapping begins with it and stays.
@@ -200,19 +195,6 @@ impl Segment {
     fn counter(&self, field: *const u64) -> &AtomicU64 {
         // SAFETY: `field` is one of the aligned words of the mapped `Begin`, which all writers change by atomics only.
         unsafe { AtomicU64::from_ptr(field.cast_mut()) }
-    }
-
-    /// Takes room; none where the segment is full, which is counted.
-    fn reserve(&self, length: usize) -> Option<Room> {
-        let bytes = length.div_ceil(STEP) * STEP;
-        let at = self.counter(&raw const self.begin().head).fetch_add(bytes as u64, Ordering::Relaxed);
-        let end = at + bytes as u64;
-        if end > SIZE.load(Ordering::Acquire) && !grow(end) {
-            self.counter(&raw const self.begin().dropped).fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        // SAFETY: `at + bytes` lies within the allocated part of the mapping.
-        Some(Room { at: unsafe { self.base.add(at as usize) }, step: (at / STEP as u64) as u32 })
     }
 
     /// Writes a record and its text; where it lies, in steps.
@@ -231,21 +213,20 @@ impl Segment {
         let fixed = size_of::<T>();
         let mut length = fixed;
         texts(&mut |part| length += part.len());
-        let room = self.reserve(length)?;
+        let room = ring::reserve(self, length)?;
         let header = Header { kind: kind as u16, version: 0, length: length as u32, image: 0, at };
         // SAFETY: all records begin with their header; `record` is a local. The room is ours alone and holds `length` bytes.
-        unsafe {
+        ring::commit(self, room, length as u32, || unsafe {
             ptr::write((&raw mut record).cast::<Header>(), header);
-            AtomicU32::from_ptr(room.at.add(4).cast()).store(length as u32, Ordering::Release);
-            ptr::copy_nonoverlapping((&raw const record).cast::<u8>(), room.at, fixed);
-            let mut to = room.at.add(fixed);
+            let begin = self.base.add(room);
+            ptr::copy_nonoverlapping((&raw const record).cast::<u8>(), begin, fixed);
+            let mut to = begin.add(fixed);
             texts(&mut |part| {
                 ptr::copy_nonoverlapping(part.as_ptr(), to, part.len());
                 to = to.add(part.len());
             });
-            core::sync::atomic::AtomicU16::from_ptr(room.at.add(2).cast()).store(VERSION, Ordering::Release);
-        }
-        Some(room.step)
+        });
+        Some((room / STEP) as u32)
     }
 
     /// Notes the end of the process where there is no room for its record.
@@ -258,6 +239,32 @@ impl Segment {
     pub(crate) fn record<T>(&self, step: u32) -> *mut T {
         // SAFETY: the place lies within the mapping.
         unsafe { self.base.add(step as usize * STEP).cast() }
+    }
+}
+
+impl Memory for Segment {
+    fn take(&self, bytes: u64) -> u64 {
+        self.counter(&raw const self.begin().head).fetch_add(bytes, Ordering::Relaxed)
+    }
+
+    fn reaches(&self, end: u64) -> bool {
+        end <= SIZE.load(Ordering::Acquire) || grow(end)
+    }
+
+    fn drop_one(&self) {
+        self.counter(&raw const self.begin().dropped).fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn set_length(&self, at: usize, length: u32) {
+        // SAFETY: room for a record, whose header has this field here.
+        unsafe { AtomicU32::from_ptr(self.base.add(at + offset_of!(Header, length)).cast()) }
+            .store(length, Ordering::Release);
+    }
+
+    fn set_version(&self, at: usize) {
+        // SAFETY: as above.
+        unsafe { AtomicU16::from_ptr(self.base.add(at + offset_of!(Header, version)).cast()) }
+            .store(VERSION, Ordering::Release);
     }
 }
 

@@ -19,4 +19,5 @@ pub mod count;
 pub mod library;
 pub mod read;
 pub mod segment;
+pub mod ring;
 pub mod control;

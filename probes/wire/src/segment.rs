@@ -59,7 +59,8 @@ pub fn open(bytes: &[u8]) -> Result<(Begin, Records<'_>), NoSegment> {
     Ok((begin, Records { bytes: &bytes[..end], at: size_of::<Begin>(), unfinished: 0 }))
 }
 
-/// The finished records of a segment, in the order in which room was taken.
+/// The finished records of a segment, in the order in which room was taken. While somebody writes, nothing is known of what
+/// lies behind room whose length is not there yet: who reads then may look, and must not believe.
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
     bytes: &'a [u8],
@@ -129,7 +130,7 @@ mod tests {
         let length = size_of::<Unseen>() as u32;
         let good = segment(&[(length, VERSION), (length, VERSION)]);
         let mut x = 0x9E37_79B9_7F4A_7C15_u64;
-        for _ in 0..20_000 {
+        for _ in 0..if cfg!(miri) { 100 } else { 20_000 } {
             x ^= x << 13;
             x ^= x >> 7;
             x ^= x << 17;
