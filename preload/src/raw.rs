@@ -46,8 +46,27 @@ pub(crate) fn ids() -> [u32; 4] {
 
 /// open(2).
 pub(crate) fn open(path: &CStr, flags: usize) -> Option<c_int> {
-    let result = call(257, [HERE as usize, path.as_ptr() as usize, flags, 0o600, 0, 0]);
+    open_at(HERE, path.as_ptr().cast(), flags)
+}
+
+/// openat(2); the name ends with a NUL.
+pub(crate) fn open_at(directory: c_int, name: *const u8, flags: usize) -> Option<c_int> {
+    let result = call(257, [directory as usize, name as usize, flags, 0o600, 0, 0]);
     good(result).map(|fd| fd as c_int)
+}
+
+/// fstatfs(2): the kind of filesystem.
+pub(crate) fn magic(fd: c_int) -> Option<u32> {
+    let mut words = [0_u64; 15];
+    (call(138, [fd as usize, words.as_mut_ptr() as usize, 0, 0, 0, 0]) == 0).then_some(words[0] as u32)
+}
+
+/// FS_IOC_GETVERSION of ioctl(2): an inode's generation.
+pub(crate) fn version(fd: c_int) -> Option<u32> {
+    const GET_VERSION: usize = 0x8008_7601;
+    let mut version = 0_u64;
+    let result = call(16, [fd as usize, GET_VERSION, &raw mut version as usize, 0, 0, 0]);
+    (result == 0).then_some(version as u32)
 }
 
 /// close(2).

@@ -374,12 +374,12 @@ impl Decoder {
             FilesystemId { magic: volume.magic, host: self.host, volume: digest(&[&volume.uuid]) }
         };
         self.volumes.insert(of.device, id);
-        FileKey { filesystem: id, inode: of.inode, generation: of.generation }
+        file_key(id, of)
     }
 
     fn key(&self, of: &file::File) -> Option<FileKey> {
         let filesystem = *self.volumes.get(&of.device)?;
-        Some(FileKey { filesystem, inode: of.inode, generation: of.generation })
+        Some(file_key(filesystem, of))
     }
 
     /// Components leaf first, each ended by NUL, as a path. Libraries and directories come often: equal ones share memory.
@@ -408,6 +408,11 @@ impl Decoder {
         }
         path
     }
+}
+
+fn file_key(filesystem: FilesystemId, of: &file::File) -> FileKey {
+    let generation = if file::reuses_inodes(filesystem.magic) { of.generation } else { 0 };
+    FileKey { filesystem, inode: of.inode, generation }
 }
 
 /// A name, as a digest: its directory and its last part.

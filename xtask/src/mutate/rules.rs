@@ -230,8 +230,8 @@ pub(super) const RULES: &[Rule] = &[
     rule(
         "identity: an inode used again is another file",
         DECODE,
-        "FileKey { filesystem: id, inode: of.inode, generation: of.generation }",
-        "FileKey { filesystem: id, inode: of.inode, generation: 0 }",
+        "if file::reuses_inodes(filesystem.magic) { of.generation }",
+        "if filesystem.magic == 1 { of.generation }",
     ),
     rule(
         "identity: a fork's redirections follow the open file",

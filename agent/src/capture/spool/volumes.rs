@@ -1,7 +1,8 @@
 //! Filesystems by device, and paths as they really are: what the kernel's probes read from its structures, and a process
 //! cannot. Asked of this host when the spool is taken in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -17,8 +18,36 @@ const TMPFS: u32 = 0x0102_1994;
 pub(super) struct Volumes {
     known: HashMap<u32, Volume>,
     folders: HashMap<String, String>,
-    /// The last folder that was looked into, open: the next file often lies there too.
-    open: Option<(String, fs::File)>,
+    /// The last folder that was looked into: the next file often lies there too.
+    last: Option<Folder>,
+}
+
+/// A folder in which names are looked up.
+#[derive(Debug)]
+struct Folder {
+    path: String,
+    open: fs::File,
+    asked: u32,
+    /// The symbolic links in it, once that was worth a look at all of it.
+    links: Option<HashSet<OsString>>,
+}
+
+impl Folder {
+    /// After so many questions one reads what there is.
+    const ENOUGH: u32 = 8;
+
+    fn has_link(&mut self, name: &str) -> bool {
+        self.asked += 1;
+        if self.asked == Self::ENOUGH {
+            let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+            let links = entries.filter(|e| e.file_type().is_ok_and(|t| t.is_symlink()));
+            self.links = Some(links.map(|e| e.file_name()).collect());
+        }
+        match &self.links {
+            Some(links) => links.contains(OsStr::new(name)),
+            None => nix::fcntl::readlinkat(&self.open, name).is_ok(),
+        }
+    }
 }
 
 impl Volumes {
@@ -56,12 +85,12 @@ impl Volumes {
         /// O_PATH, O_DIRECTORY.
         const LOOK: i32 = 0o10_000_000 | 0o200_000;
         let Some((folder, name)) = path.rsplit_once('/') else { return false };
-        if self.open.as_ref().is_none_or(|(last, _)| last != folder) {
-            let place = if folder.is_empty() { "/" } else { folder };
-            let opened = fs::OpenOptions::new().read(true).custom_flags(LOOK).open(place);
-            self.open = opened.ok().map(|file| (folder.to_string(), file));
+        let folder = if folder.is_empty() { "/" } else { folder };
+        if self.last.as_ref().is_none_or(|last| last.path != folder) {
+            let opened = fs::OpenOptions::new().read(true).custom_flags(LOOK).open(folder);
+            self.last = opened.ok().map(|open| Folder { path: folder.into(), open, asked: 0, links: None });
         }
-        self.open.as_ref().is_some_and(|(_, folder)| nix::fcntl::readlinkat(folder, name).is_ok())
+        self.last.as_mut().is_some_and(|last| last.has_link(name))
     }
 
     /// The path in its folder as that really is.
