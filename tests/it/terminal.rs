@@ -39,8 +39,9 @@ impl Terminal {
         let name = ptsname_r(&window).expect(because);
         let side =
             || OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open(&name).expect(because);
-        let leader = Command::new("setsid")
-            .arg("--ctty")
+        // Whoever runs the tests may ignore that his own terminal closes (nohup).
+        let leader = Command::new("env")
+            .args(["--default-signal=HUP", "setsid", "--ctty"])
             .arg(program)
             .args(arguments)
             .current_dir(dir)
