@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use flowcept_provenance::lineage::{Lineage, Provenance};
-use flowcept_provenance::observation::{Left, Lost, Observation};
-use flowcept_provenance::quantity::BootNs;
+use flowcept_provenance::observation::Observation;
 use flowcept_wire::control;
 
 use crate::capture::clock;
@@ -60,11 +59,12 @@ pub fn prune(store: &Store) -> Vec<(PathBuf, Result<()>)> {
 
 /// How far a workflow in the spool is.
 pub fn look(store: &Store, folder: &Path) -> Look {
-    match Before::of(store, folder) {
-        Before::Nothing => spool::look(folder, &Known::default()),
-        Before::Traced => Look { status: Status::Running, ..spool::look(folder, &Known::default()) },
-        Before::Whole => Look { status: Status::Finished, ..spool::look(folder, &Known::default()) },
-        Before::Cut(log) => spool::look(folder, &Known::of(&log.observations)),
+    let before = Before::of(store, folder);
+    let look = spool::look(folder, &before.known());
+    match before {
+        Before::Traced => Look { status: Status::Running, ..look },
+        Before::Whole => Look { status: Status::Finished, ..look },
+        Before::Nothing | Before::Cut(_) => look,
     }
 }
 
@@ -84,17 +84,23 @@ impl Before {
     fn of(store: &Store, folder: &Path) -> Self {
         let Some(id) = spool::workflow_id(folder) else { return Self::Nothing };
         let path = store.log_path(id);
-        // A log that does not begin has nothing to tell.
-        match log::head(&path).map(|(_, live)| live) {
-            Ok(true) => Self::Traced,
-            Ok(false) => match log::read(&path) {
-                Ok(log) if log.ended => Self::Whole,
-                Ok(log) if folder.join(control::NAME).exists() => Self::Cut(Box::new(log)),
-                // A part of what the spool holds.
-                Ok(_) => Self::Nothing,
-                Err(_) => Self::Nothing,
-            },
-            Err(_) => Self::Nothing,
+        // A live log may be long: only its begin is read.
+        if log::head(&path).is_ok_and(|(_, live)| live) {
+            return Self::Traced;
+        }
+        match log::read(&path) {
+            Ok(log) if log.ended => Self::Whole,
+            Ok(log) if folder.join(control::NAME).exists() => Self::Cut(Box::new(log)),
+            // There is none; or it has nothing to tell, or a part of what the spool holds.
+            _ => Self::Nothing,
+        }
+    }
+
+    /// What a cut log has told already.
+    fn known(&self) -> Known {
+        match self {
+            Self::Cut(log) => Known::of(&log.observations),
+            _ => Known::default(),
         }
     }
 }
@@ -105,16 +111,16 @@ pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance
     let Some(id) = spool::workflow_id(folder) else { return Ok(None) };
     let path = store.log_path(id);
     let before = Before::of(store, folder);
-    let known = match &before {
+    match before {
         Before::Traced => return Ok(None),
         Before::Whole => {
             store.index()?;
             remove(folder)?;
             return Ok(Some(store.read(&path)?));
         }
-        Before::Cut(log) => Known::of(&log.observations),
-        Before::Nothing => Known::default(),
-    };
+        Before::Nothing | Before::Cut(_) => {}
+    }
+    let known = before.known();
     match spool::look(folder, &known).status {
         Status::Running => return Ok(None),
         Status::OtherVersion(theirs) => bail!(
@@ -163,19 +169,15 @@ fn remove(folder: &Path) -> Result<()> {
 }
 
 /// What the kernel's probes saw until their tracer was killed, and what the library saw then.
-fn joined(cut: Contents, mut later: Vec<Observation>) -> Vec<Observation> {
-    let mut all = cut.observations;
-    all.append(&mut later);
-    if cut.undecodable > 0 {
-        let cause = "parts of the log that this version of flowcept does not understand".into();
-        all.push(Observation::Lost(Lost { source: "log".into(), cause, count: cut.undecodable }));
-    }
-    let torn = if cut.torn > 0 { format!("; {} bytes of a torn record were cut off", cut.torn) } else { String::new() };
+fn joined(mut cut: Contents, mut later: Vec<Observation>) -> Vec<Observation> {
     let why = format!(
-        "the tracer was killed before the workflow had ended, and the library went on when its lease had run out: what was done in between, {:?} at most, is not known{torn}",
+        "the tracer was killed before the workflow had ended, and the library went on when its lease had run out: what was done in between, {:?} at most, is not known",
         Lease::LENGTH
     );
-    all.push(Observation::Left(Left { why: why.into(), at: BootNs::END }));
+    let mut all = std::mem::take(&mut cut.observations);
+    all.append(&mut later);
+    all.extend(cut.lost());
+    all.push(cut.cut(&why));
     all
 }
 

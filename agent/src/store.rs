@@ -13,8 +13,6 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use flowcept_provenance::lineage::{Lineage, Provenance};
-use flowcept_provenance::observation::{Left, Lost, Observation};
-use flowcept_provenance::quantity::BootNs;
 
 use crate::workflow::Workflow;
 use index::Index;
@@ -155,24 +153,14 @@ impl Store {
 
     /// Reads a run from its log.
     pub fn read(&self, path: &Path) -> Result<(Workflow, Provenance), StoreError> {
-        let contents = log::read(path)?;
+        let mut contents = log::read(path)?;
         let mut lineage = Lineage::default();
-        for observation in contents.observations {
+        for observation in std::mem::take(&mut contents.observations) {
             lineage.apply(observation);
         }
-        if contents.undecodable > 0 {
-            let cause = "parts of the log that this version of flowcept does not understand".into();
-            lineage.apply(Observation::Lost(Lost { source: "log".into(), cause, count: contents.undecodable }));
-        }
+        contents.lost().into_iter().for_each(|o| lineage.apply(o));
         if !contents.ended && !contents.live {
-            let why = match contents.torn {
-                0 => "the tracer was stopped before the workflow had ended".into(),
-                torn => format!(
-                    "the tracer was stopped before the workflow had ended; {torn} bytes of a torn record were cut off"
-                )
-                .into(),
-            };
-            lineage.apply(Observation::Left(Left { why, at: BootNs::END }));
+            lineage.apply(contents.cut("the tracer was stopped before the workflow had ended"));
         }
         Ok((contents.workflow, lineage.tell()))
     }

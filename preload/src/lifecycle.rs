@@ -5,6 +5,7 @@ use core::ffi::{CStr, c_char, c_int, c_void};
 use core::ptr::null;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+use flowcept_wire::control::NAME;
 use flowcept_wire::file::{EXECUTABLE, MAP};
 use flowcept_wire::header::Kind;
 use flowcept_wire::library::{BRIEF, Began, Exited, FORKED, Started, Used, Waited};
@@ -163,7 +164,7 @@ fn find_spool(environment: Strings) -> bool {
     };
     let variable = |name: &[u8]| environment::value(environment, name).filter(|v| v.first() == Some(&b'/'));
     if let Some(spool) = variable(b"FLOWCEPT_SPOOL") {
-        let control = spool.strip_suffix(b"/control");
+        let control = spool.strip_suffix(NAME.as_bytes()).and_then(|folder| folder.strip_suffix(b"/"));
         let folder = control.unwrap_or(spool);
         if folder.rsplit(|b| *b == b'/').next().is_some_and(|last| last.len() == 38 && last.starts_with(b"w-")) {
             segment::set_folder(folder);
@@ -223,12 +224,14 @@ fn began(segment: &Segment, flags: u32, parent: u64, arguments: Strings, environ
     let random = unsafe { (getauxval(AT_RANDOM) as *const u64).read_unaligned() };
     let (mut executable, mut directory) = ([0; 1024], [0; 1024]);
     // Later, relative names mean something else.
-    let met = if flags == 0 && FIRST.load(Ordering::Relaxed) == 0 { program(&mut executable) } else { None };
-    let (executable_length, met) = met.unwrap_or_else(|| {
-        const EXECUTABLE: &CStr = c"/proc/self/exe";
-        let length = raw::read_link(raw::HERE, EXECUTABLE, &mut executable);
-        (length, identity::of_path(raw::HERE, EXECUTABLE.as_ptr().cast()))
-    });
+    let found = if flags == 0 && FIRST.load(Ordering::Relaxed) == 0 { program(&mut executable) } else { None };
+    let (executable_length, met) = match found {
+        Some((length, met)) => (length, Some(met)),
+        None => {
+            const LINK: &CStr = c"/proc/self/exe";
+            (raw::read_link(raw::HERE, LINK, &mut executable), identity::of_path(raw::HERE, LINK.as_ptr().cast()))
+        }
+    };
     let [pid_namespace, mount_namespace] = [c"/proc/self/ns/pid", c"/proc/self/ns/mnt"].map(namespace);
     let directory_length = raw::working_directory(&mut directory);
     let mut argument_bytes = 0;
@@ -290,7 +293,7 @@ fn fitting(strings: Strings, mut room: usize, environment: bool, put: Put<'_>) {
 
 /// The program's file, and its path, as long as that: what the kernel was asked to execute. None where that was a script or
 /// the loader, or is another file by now: then it does not begin as the one does that runs.
-fn program(path: &mut [u8; 1024]) -> Option<(usize, Option<Met>)> {
+fn program(path: &mut [u8; 1024]) -> Option<(usize, Met)> {
     unsafe extern "C" {
         fn getauxval(kind: usize) -> usize;
     }
@@ -324,7 +327,7 @@ fn program(path: &mut [u8; 1024]) -> Option<(usize, Option<Met>)> {
         && (entry == its_entry || entry.wrapping_sub(its_entry) == table.wrapping_sub(its_table));
     let met = if same { identity::of_descriptor(file) } else { None };
     raw::close(file);
-    met.map(|met| (name.len(), Some(met)))
+    Some((name.len(), met?))
 }
 
 /// The number of a namespace: its link reads `pid:[4026531836]` (namespaces(7)).
@@ -363,7 +366,7 @@ fn loaded(segment: &Segment) {
         // SAFETY: dl_iterate_phdr(3) gives an object and what it was called with.
         let (address, name, segment) = unsafe { ((*object).address, (*object).name, &*segment.cast::<Segment>()) };
         let path = crate::descriptors::bytes(name);
-        // Page by page, cut to 32 bits: no two objects that lie in one address space of 16 TiB are the same.
+        // The number of its page, cut to 32 bits: objects that are less than 16 TiB apart have other ones.
         let page = (address >> 12) as u32;
         let known = TOLD.iter().find(|t| matches!(t.load(Ordering::Relaxed), t if t == 0 || t == page));
         if known.is_some_and(|t| t.load(Ordering::Relaxed) != 0) {

@@ -551,6 +551,7 @@ struct Unseen {
 #define FILE_SYMLINK 5
 #define FILE_MKDIR 6
 #define FILE_RMDIR 7
+#define FILE_TMPFS 0x0102_1994
 #define GAP_IO_URING 1
 #define GAP_LIBAIO 2
 #define GAP_SOCKET 3

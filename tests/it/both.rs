@@ -162,68 +162,11 @@ fn compare(prepare: &dyn Fn(&Path), command: &[&str], least: Least) {
     assert!(spool(inner.store.path()).is_empty());
 }
 
-#[test]
-fn pipelines_with_tee_and_process_substitution() {
-    workloads::pipelines_with_tee_and_process_substitution(&compare);
-}
+workloads::each! { compare }
 
-#[test]
-fn subshells_with_here_documents_and_redirections() {
-    workloads::subshells_with_here_documents_and_redirections(&compare);
-}
-
-#[test]
-fn xargs_in_parallel() {
-    workloads::xargs_in_parallel(&compare);
-}
-
-#[test]
-fn make_of_lua_in_parallel() {
-    workloads::make_of_lua_in_parallel(&compare);
-}
-
-#[test]
-fn python_pool_by_fork() {
-    workloads::python_pool_by_fork(&compare);
-}
-
-#[test]
-fn python_pool_by_spawn() {
-    workloads::python_pool_by_spawn(&compare);
-}
-
-#[test]
-fn tar_with_zstd() {
-    workloads::tar_with_zstd(&compare);
-}
-
-#[test]
-fn in_place() {
-    workloads::in_place(&compare);
-}
-
-#[test]
-fn git() {
-    workloads::git(&compare);
-}
-
-#[test]
-fn copies() {
-    workloads::copies(&compare);
-}
-
-#[test]
-fn the_example() {
-    workloads::the_example(&compare);
-}
-
-#[test]
-fn a_child_of_vfork() {
-    workloads::a_child_of_vfork(&compare);
-}
-
-/// A shell that does something, waits for a word (from us, whom nobody traces), does something else and ends with 3. What it does after the word includes a
-/// program, a pipeline, a fork that only writes, a child that it kills, and a file that was opened before.
+/// A shell that does something, waits for a word (from us, whom nobody traces), does something else and ends with 3. What it
+/// does after the word includes a program, a pipeline, a fork that only writes, a child that it kills, and a file that was opened
+/// before.
 const IN_TWO_PARTS: &str = "cat a > before; exec 7< a; sleep 99 & echo $$ > pid; read word < go; kill -9 $!; wait $!; cat b > after; sort after | tr a-z A-Z > sorted; (: > fork-only; echo x) > sub; read line <&7; echo $line > line; exit 3";
 
 /// A run of it that waits.

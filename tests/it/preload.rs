@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use flowcept_provenance::activity::Activity;
+use flowcept_provenance::relation::Manner;
 use harness::host::need;
 use harness::oracle;
 use harness::run::{Captured, seen};
@@ -107,62 +109,33 @@ fn ids_are_equal(command: &[&str], dir: &Path, environment: &[(&str, &str)]) {
     assert!(diff.is_empty(), "the kernel (-) and the library (+) name tasks differently:\n{diff}");
 }
 
-#[test]
-fn pipelines_with_tee_and_process_substitution() {
-    workloads::pipelines_with_tee_and_process_substitution(&compare);
-}
+workloads::each! { compare }
 
+/// A file has one key, whoever sees it used: on a filesystem whose inodes have generations and on a tmpfs. What is executed is
+/// the program also where it was started by a relative name, or is that of a script.
 #[test]
-fn subshells_with_here_documents_and_redirections() {
-    workloads::subshells_with_here_documents_and_redirections(&compare);
-}
-
-#[test]
-fn xargs_in_parallel() {
-    workloads::xargs_in_parallel(&compare);
-}
-
-#[test]
-fn make_of_lua_in_parallel() {
-    workloads::make_of_lua_in_parallel(&compare);
-}
-
-#[test]
-fn python_pool_by_fork() {
-    workloads::python_pool_by_fork(&compare);
-}
-
-#[test]
-fn python_pool_by_spawn() {
-    workloads::python_pool_by_spawn(&compare);
-}
-
-#[test]
-fn tar_with_zstd() {
-    workloads::tar_with_zstd(&compare);
-}
-
-#[test]
-fn in_place() {
-    workloads::in_place(&compare);
-}
-
-#[test]
-fn git() {
-    workloads::git(&compare);
-}
-
-#[test]
-fn copies() {
-    workloads::copies(&compare);
-}
-
-#[test]
-fn the_example() {
-    workloads::the_example(&compare);
-}
-
-#[test]
-fn a_child_of_vfork() {
-    workloads::a_child_of_vfork(&compare);
+fn a_file_has_one_key() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    for place in ["/var/tmp", "/dev/shm"] {
+        let dir = tempfile::tempdir_in(place).expect("because tests may write temporary files");
+        fs::write(dir.path().join("a"), "words\n").expect("because the folder is ours");
+        fs::copy("/bin/cat", dir.path().join("own-cat")).expect("because the folder is ours");
+        let script = dir.path().join("script");
+        fs::write(&script, "#!/bin/sh\nread word < a\n").expect("because the folder is ours");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("because it is ours");
+        let command = ["sh", "-c", "./own-cat a > b; ./script; rm b"];
+        let keys = |captured: Captured| {
+            let run = captured.told();
+            let used = run.told.used.iter().filter(|u| u.manner == Manner::Executed || u.path.ends_with("/a"));
+            let mut keys: Vec<_> = used.map(|u| (u.path.to_string(), run.told.entity(u.entity).file)).collect();
+            keys.sort();
+            keys
+        };
+        let kernel = keys(Captured::of(&command, dir.path(), &[]));
+        // a by two, own-cat, rm, and sh for the command and the script.
+        assert_eq!(kernel.len(), 6, "{kernel:?}");
+        assert_eq!(keys(Captured::preloaded(&command, dir.path(), &[])), kernel);
+    }
 }

@@ -11,6 +11,38 @@ pub(crate) type Compare<'a> = &'a dyn Fn(&dyn Fn(&Path), &[&str], Least);
 /// Images, uses, generations.
 pub(crate) type Least = (usize, usize, usize);
 
+/// A test for each workload, which compares it so.
+macro_rules! each {
+    ($compare:ident) => {
+        $crate::workloads::tests! {
+            $compare
+            pipelines_with_tee_and_process_substitution
+            subshells_with_here_documents_and_redirections
+            xargs_in_parallel
+            make_of_lua_in_parallel
+            python_pool_by_fork
+            python_pool_by_spawn
+            tar_with_zstd
+            in_place
+            git
+            copies
+            the_example
+            a_child_of_vfork
+        }
+    };
+}
+pub(crate) use each;
+
+macro_rules! tests {
+    ($compare:ident $($workload:ident)+) => {$(
+        #[test]
+        fn $workload() {
+            $crate::workloads::$workload(&$compare);
+        }
+    )+};
+}
+pub(crate) use tests;
+
 /// Three small texts.
 fn texts(dir: &Path) {
     for (name, words) in [("a", "one two\n"), ("b", "two three\n"), ("c", "three one\n")] {

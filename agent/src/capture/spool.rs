@@ -126,11 +126,13 @@ pub fn read(folder: &Path, boot: u128, host: u32, known: &Known) -> Option<Taken
             out.push(settle::look(ImageNo(family.number(number)), file, &path));
         }
     }
-    for end in family.ends_of_known(&images) {
+    let ends = family.ends_of_known(&images);
+    let books = family.books(&images, ends.len());
+    for end in ends {
         ended = ended.max(Some(end.header.at));
         out.extend(decoder.observe(Record::Ended(end)));
     }
-    out.push(Observation::Counted(family.books(&images)));
+    out.push(Observation::Counted(books));
     let mut loss = |count: u64, cause: &str| {
         if count > 0 {
             out.push(Observation::Lost(Lost { source: "library".into(), cause: cause.into(), count }));

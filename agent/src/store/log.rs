@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use flowcept_provenance::observation::Observation;
+use flowcept_provenance::observation::{Left, Lost, Observation};
+use flowcept_provenance::quantity::BootNs;
 
 use crate::store::codec;
 use crate::workflow::Workflow;
@@ -245,6 +246,24 @@ pub struct Contents {
     pub undecodable: u64,
     /// Its number in the index.
     pub commit_number: Option<u64>,
+}
+
+impl Contents {
+    /// What of it could not be read, where there is such.
+    pub fn lost(&self) -> Option<Observation> {
+        let cause = "parts of the log that this version of flowcept does not understand".into();
+        let lost = Lost { source: "log".into(), cause, count: self.undecodable };
+        (self.undecodable > 0).then_some(Observation::Lost(lost))
+    }
+
+    /// That it ends before the workflow did, and why; with what was cut off its end.
+    pub fn cut(&self, why: &str) -> Observation {
+        let why = match self.torn {
+            0 => why.into(),
+            torn => format!("{why}; {torn} bytes of a torn record were cut off").into(),
+        };
+        Observation::Left(Left { why, at: BootNs::END })
+    }
 }
 
 fn open(path: &Path) -> Result<(File, bool), LogError> {

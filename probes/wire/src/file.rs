@@ -170,10 +170,12 @@ pub struct Named {
     pub reserved: [u16; 3],
 }
 
+/// The kind of a tmpfs (statfs(2)).
+pub const TMPFS: u32 = 0x0102_1994;
+
 /// Whether a filesystem of this kind (statfs(2)) gives an inode's number to another file, so that its generation belongs to its
 /// name. A tmpfs counts on (`shmem_reserve_inode` in mm/shmem.c): 4,000,000,000 files are made before a number comes again even
 /// where it counts with 32 bits.
 pub fn reuses_inodes(magic: u32) -> bool {
-    const TMPFS: u32 = 0x0102_1994;
     magic != TMPFS
 }

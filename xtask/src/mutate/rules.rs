@@ -209,8 +209,8 @@ pub(super) const RULES: &[Rule] = &[
     rule(
         "both: who has only died is told by who waited",
         "agent/src/capture/spool.rs",
-        "for end in family.ends_of_known(&images) {",
-        "for end in family.ends_of_known(&images).into_iter().filter(|e| e.pid == 0) {",
+        "let ends = family.ends_of_known(&images);",
+        "let ends: Vec<_> = family.ends_of_known(&images).into_iter().filter(|e| e.pid == 0).collect();",
     ),
     rule("17: processes balance", TELL, "if books.forked > books.ended + books.living {", "if false {"),
     rule("17: records balance", TELL, "if books.written > books.decoded {", "if false {"),

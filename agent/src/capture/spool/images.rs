@@ -374,11 +374,10 @@ impl<'a> Family<'a> {
         ends.collect()
     }
 
-    /// Processes that began and ended, and what was read of them.
-    pub(super) fn books(&self, images: &[Image]) -> Counted {
+    /// Processes that began and ended, so many of them as [`Self::ends_of_known`] tells, and what was read of them.
+    pub(super) fn books(&self, images: &[Image], ends_of_known: usize) -> Counted {
         let processes = (0..images.len()).filter(|i| self.last[*i]);
-        let ended =
-            processes.clone().filter(|i| self.end(images, *i).is_some()).count() + self.ends_of_known(images).len();
+        let ended = processes.clone().filter(|i| self.end(images, *i).is_some()).count() + ends_of_known;
         let before = self.known.processes().filter(|(_, p)| p.code.is_some()).count();
         let ended = (ended + before) as u64;
         let new = processes.filter(|i| self.known.process(images[*i].process()).is_none()).count();

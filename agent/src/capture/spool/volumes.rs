@@ -8,10 +8,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use flowcept_wire::file::{File, Volume};
+use flowcept_wire::file::{File, TMPFS, Volume};
 
 const PIPEFS: u32 = 0x5049_5045;
-const TMPFS: u32 = 0x0102_1994;
 
 /// What is known of filesystems and folders.
 #[derive(Debug, Default)]
