@@ -343,6 +343,23 @@ fn many_calls() {
     cases(&["many-opens", "many-chdir"], Tells::Used);
 }
 
+/// What has no room in a segment is counted, and nothing else of it is lost: not the sums, not the end.
+#[test]
+fn more_than_a_segment_holds() {
+    if !need(&["cc"]) {
+        return;
+    }
+    let folder = Folder::new();
+    let inside = Captured::preloaded(&[&*program().to_string_lossy(), "many-reads"], &folder.path(), &[]);
+    assert_eq!(inside.output.status.code(), Some(0), "{}", inside.stderr());
+    let told = Told(inside.told());
+    let used = told.0.told.used.iter().find(|u| u.path.ends_with("/w/a")).expect("because it was read");
+    let (lost, told_of) = (told.gap(LOST), used.bytes.0 / 6);
+    // What else may have no room is the use of the terminal and the end.
+    assert!(lost > 10_000 && (600_000..600_010).contains(&(told_of + lost)), "{told_of} + {lost}");
+    assert_eq!(told.0.workflow.exit_code, Some(0));
+}
+
 /// A program that restricts its own calls is not killed for ours.
 #[test]
 fn a_sandbox_is_a_gap() {
