@@ -16,7 +16,7 @@ use crate::descriptors::bytes;
 use crate::environment::{self, Strings};
 use crate::identity::{self, Met};
 use crate::raw;
-use crate::real::{self, Object};
+use crate::real::{self, Object, errno};
 use crate::segment::{self, Mine, Put, SPOOL, Segment};
 
 const BOOTTIME: c_int = 7;
@@ -448,11 +448,8 @@ pub(crate) fn execing(name: *const c_char) -> Option<(Segment, Option<u32>)> {
 
 /// It could not.
 pub(crate) fn not_execed(begun: Option<(Segment, Option<u32>)>, name: *const c_char) {
-    unsafe extern "C" {
-        fn __errno_location() -> *mut c_int;
-    }
-    // SAFETY: errno(3) of this thread; it is only read.
-    let errno = unsafe { *__errno_location() } as u32;
+    // SAFETY: the thread's own; it is only read.
+    let errno = unsafe { *errno() } as u32;
     match begun {
         Some((segment, Some(step))) => {
             let record = segment.record::<ExecFailed>(step);

@@ -17,7 +17,7 @@ impl Real {
         Self { name, found: AtomicPtr::new(core::ptr::null_mut()) }
     }
 
-    /// Its address. A symbol that nobody defines is one that the program could not have called.
+    /// Its address.
     pub(crate) fn get(&self) -> *mut c_void {
         let found = self.found.load(Ordering::Relaxed);
         if !found.is_null() {
@@ -132,7 +132,13 @@ struct Search {
     found: *mut c_void,
 }
 
+/// The next definition behind our own object; where there is none, one that has an error for those who saw that the symbol is
+/// defined here.
 fn next(name: &'static CStr) -> *mut c_void {
+    extern "C" fn absent() -> isize {
+        failed(ENOSYS)
+    }
+    const ENOSYS: isize = 38;
     extern "C" fn each(object: *const Object, _size: usize, search: *mut c_void) -> c_int {
         // SAFETY: an object, and what the search was begun with.
         let (object, search) = unsafe { (&*object, &mut *search.cast::<Search>()) };
@@ -147,13 +153,30 @@ fn next(name: &'static CStr) -> *mut c_void {
         let Some(dynamic) = headers.iter().find(|h| h.kind == 2) else { return 0 };
         // SAFETY: the header says that the object's dynamic section lies there.
         let found = unsafe { defined(object.address, (object.address + dynamic.address) as *const [usize; 2], search) };
-        search.found = found.unwrap_or(core::ptr::null_mut());
-        c_int::from(found.is_some())
+        let Some(found) = found else { return 0 };
+        search.found = found;
+        1
     }
     let hash = name.to_bytes().iter().fold(5381_u32, |h, b| h.wrapping_mul(33).wrapping_add(u32::from(*b)));
-    let mut search = Search { name, hash, behind: false, found: core::ptr::null_mut() };
+    let mut search = Search { name, hash, behind: false, found: absent as *mut c_void };
     objects(each, &mut search);
     search.found
+}
+
+/// This thread's errno(3).
+pub(crate) fn errno() -> *mut c_int {
+    unsafe extern "C" {
+        fn __errno_location() -> *mut c_int;
+    }
+    // SAFETY: it has no conditions.
+    unsafe { __errno_location() }
+}
+
+/// What a function returns that failed for this reason.
+pub(crate) fn failed(why: isize) -> isize {
+    // SAFETY: the thread's own.
+    unsafe { *errno() = why as c_int };
+    -1
 }
 
 /// Where an object's tables lie; 0 for one that it does not have.

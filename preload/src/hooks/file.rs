@@ -10,6 +10,7 @@ use crate::descriptors::{
 };
 use crate::lifecycle::{boot_clock, segment};
 use crate::raw::HERE;
+use crate::real::failed;
 
 const O_CREAT_WRONLY_TRUNC: c_int = 0o1101;
 const F_DUPFD: c_int = 0;
@@ -108,17 +109,12 @@ extern "C" fn map(
     fd: c_int,
     at: i64,
 ) -> *mut c_void {
-    unsafe extern "C" {
-        fn __errno_location() -> *mut c_int;
-    }
     const MAP_ANONYMOUS: c_int = 0x20;
     const MAP_SHARED: c_int = 1;
     let words = [address as usize, length, protection as usize, flags as usize, fd as usize, at as usize];
     let made = crate::raw::call(9, words);
     if (-4095..0).contains(&made) {
-        // SAFETY: errno(3) of this thread.
-        unsafe { *__errno_location() = -made as c_int };
-        return -1_isize as *mut c_void;
+        return failed(-made) as *mut c_void;
     }
     if flags & MAP_ANONYMOUS == 0 {
         mapped(fd, protection, flags);

@@ -6,6 +6,7 @@ use flowcept_wire::gap;
 
 use crate::descriptors::unseen;
 use crate::lifecycle::{borrowing, exiting, lent, more_loaded, sandboxed, segment, started, starting, waited};
+use crate::real::failed;
 use crate::segment::unseen_fork;
 
 hooks! {
@@ -136,14 +137,9 @@ unsafe extern "C" fn vfork() {
         starting()
     }
     extern "C" fn after(made: isize, was: u64) -> c_int {
-        unsafe extern "C" {
-            fn __errno_location() -> *mut c_int;
-        }
         lent();
         if made < 0 {
-            // SAFETY: errno(3) of this thread.
-            unsafe { *__errno_location() = -made as c_int };
-            return -1;
+            return failed(-made) as c_int;
         }
         started(made as c_int, was);
         made as c_int
