@@ -12,7 +12,7 @@ use flowcept_provenance::observation::Observation;
 use flowcept_wire::control;
 
 use crate::capture::clock;
-use crate::capture::spool::{self, Known, Look, Status, Taken};
+use crate::capture::spool::{self, Known, Look, Spool, Status, Taken};
 use crate::context;
 use crate::session::lease::Lease;
 use crate::store::Store;
@@ -60,7 +60,7 @@ pub fn prune(store: &Store) -> Vec<(PathBuf, Result<()>)> {
 /// How far a workflow in the spool is.
 pub fn look(store: &Store, folder: &Path) -> Look {
     let before = Before::of(store, folder);
-    let look = spool::look(folder, &before.known());
+    let look = Spool::open(folder).look(&before.known());
     match before {
         Before::Traced => Look { status: Status::Running, ..look },
         Before::Whole => Look { status: Status::Finished, ..look },
@@ -121,7 +121,8 @@ pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance
         Before::Nothing | Before::Cut(_) => {}
     }
     let known = before.known();
-    match spool::look(folder, &known).status {
+    let spool = Spool::open(folder);
+    match spool.look(&known).status {
         Status::Running => return Ok(None),
         Status::OtherVersion(theirs) => bail!(
             "the library that wrote it has version {theirs} of the records, and this flowcept {}: take it in with the flowcept that came with that library",
@@ -132,7 +133,7 @@ pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance
     }
     let host = context::host();
     let boot = clock::boot_id();
-    let Some(mut taken) = spool::read(folder, boot, host.id, &known) else { return Ok(None) };
+    let Some(mut taken) = spool.tell(boot, host.id, &known) else { return Ok(None) };
     let offset = clock::unix_ns().saturating_sub(clock::boot_ns());
     let ended = taken.ended.map(|t| t.saturating_add(offset));
     let observations = std::mem::take(&mut taken.observations);

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::PathBuf;
 
-use flowcept_agent::capture::spool::{self, Known};
+use flowcept_agent::capture::spool::{Known, Spool};
 use flowcept_agent::formats::{flowcept, prov_json};
 use flowcept_agent::store::Store;
 use flowcept_agent::store::log::Writer;
@@ -87,8 +87,9 @@ pub fn segment(bytes: &[u8]) {
         for name in ["1-1.seg", "2-2.seg"] {
             fs::write(folder.join(name), bytes).expect("because the folder is ours");
         }
-        spool::look(folder, &Known::default());
-        let Some(taken) = spool::read(folder, 1, 2, &Known::default()) else { return };
+        let spool = Spool::open(folder);
+        spool.look(&Known::default());
+        let Some(taken) = spool.tell(1, 2, &Known::default()) else { return };
         let mut lineage = Lineage::default();
         taken.observations.into_iter().for_each(|o| lineage.apply(o));
         let workflow = Workflow { command: taken.command, directory: taken.directory, ..Workflow::default() };

@@ -139,3 +139,32 @@ fn a_file_has_one_key() {
         assert_eq!(keys(Captured::preloaded(&command, dir.path(), &[])), kernel);
     }
 }
+
+/// A path is told as it really is, also through links, and where its folder is gone when the spool is taken in.
+#[test]
+fn a_path_is_told_without_links() {
+    let script = "mkdir -p real/kept real/gone
+        ln -s real link && ln -s ../../real/kept real/kept/again && ln -s . real/here
+        for i in 1 2 3 4 5 6; do echo $i > link/kept/$i; echo $i > link/gone/$i; done
+        ln -s 6 link/kept/six
+        cat link/kept/? link/kept/six link//here/./kept/again/3 real/../link/gone/4
+        rm -r real/gone";
+    compare(&|_| (), &["sh", "-c", script], (4, 10, 12));
+}
+
+/// Nobody can say any more where it led.
+#[test]
+fn a_link_that_is_gone_is_told_by_its_own_name() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("because tests may write temporary files");
+    let used = |captured: Captured| {
+        let used = &captured.told().told.used;
+        let name = |path: &str| Some(path.strip_prefix(dir.path().to_str()?)?.to_string());
+        used.iter().filter_map(|u| name(&u.path)).collect::<Vec<_>>()
+    };
+    let command = ["sh", "-c", "echo words > file; ln -s file link; cat link; rm link"];
+    assert_eq!(used(Captured::of(&command, dir.path(), &[])), ["/file"]);
+    assert_eq!(used(Captured::preloaded(&command, dir.path(), &[])), ["/link"]);
+}

@@ -142,7 +142,16 @@ impl Decoder {
                 costs: costs(&r.costs),
             }),
             Record::Freed(r) => Observation::Freed(seen::Freed { image: ImageNo(r.header.image), cpu: Nanos(r.cpu) }),
-            Record::Touched(r, path) => self.touched(&r, path)?,
+            Record::Touched(r, walked) => {
+                kind(&r.state)?;
+                if r.directory.inode != 0
+                    && let Some(leaf) = walked.split(|b| *b == 0).next()
+                {
+                    self.names.insert(name_in(&r.directory, leaf), r.file);
+                }
+                let path = (!walked.is_empty()).then(|| self.path(walked));
+                self.touched(&r, path)?
+            }
             Record::Summed(r) => self.summed_record(&r)?,
             Record::Named(r, texts) => self.named(&r, texts),
             Record::Unseen(r) => Observation::Unseen(seen::Unseen {
@@ -211,20 +220,11 @@ impl Decoder {
         }))
     }
 
-    fn touched(&mut self, r: &file::Touched, path: &[u8]) -> Option<Observation> {
-        let kind = match r.state.mode & S_IFMT {
-            0o100_000 => FileKind::Regular,
-            0o010_000 => FileKind::Pipe,
-            0o020_000 => FileKind::Device,
-            _ => return None,
-        };
+    /// What a use tells of a file with this path, or with none.
+    pub(super) fn touched(&mut self, r: &file::Touched, path: Option<Arc<str>>) -> Option<Observation> {
+        let kind = kind(&r.state)?;
         let file = if r.volume.magic == 0 { self.key(&r.file)? } else { self.learn(&r.file, &r.volume) };
         let access = access(r.access)?;
-        if r.directory.inode != 0
-            && let Some(leaf) = path.split(|b| *b == 0).next()
-        {
-            self.names.insert(name_in(&r.directory, leaf), r.file);
-        }
         if matches!(access, Access::Read | Access::Write) {
             let left = Left { file: r.file, access: r.access };
             let open = self.open.entry(r.header.image).or_default();
@@ -234,7 +234,7 @@ impl Decoder {
         }
         // A pipe of pipefs has no name; a FIFO lies in a directory.
         let unnamed = kind == FileKind::Pipe && file.filesystem.kind() == Some("pipe");
-        let path = (!unnamed && !path.is_empty()).then(|| self.path(path));
+        let path = path.filter(|_| !unnamed);
         if access == Access::MapWrite
             && let Some(path) = &path
         {
@@ -427,6 +427,16 @@ pub(crate) fn digest(parts: &[&[u8]]) -> u64 {
         .iter()
         .flat_map(|p| p.iter())
         .fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Sockets, folders and the like are nobody's data.
+fn kind(state: &file::State) -> Option<FileKind> {
+    Some(match state.mode & S_IFMT {
+        0o100_000 => FileKind::Regular,
+        0o010_000 => FileKind::Pipe,
+        0o020_000 => FileKind::Device,
+        _ => return None,
+    })
 }
 
 fn access(wire: u32) -> Option<Access> {

@@ -8,7 +8,6 @@ mod volumes;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use flowcept_provenance::identity::ImageNo;
@@ -73,40 +72,60 @@ pub struct Look {
 /// A program that has made its folder has its first segment long before this has passed.
 const BEGINS_WITHIN: Duration = Duration::from_secs(10);
 
-/// Looks at the spool of a workflow of which something is known already.
-pub fn look(folder: &Path, known: &Known) -> Look {
-    let found = images::read(folder);
-    let status = if found.images.iter().any(Image::is_alive) || known.is_alive() {
-        Status::Running
-    } else if !found.images.is_empty() || !known.is_empty() {
-        Status::Finished
-    } else if let Some(version) = found.unreadable.iter().find_map(|(_, why)| match why {
-        NoSegment::Version(version) => Some(*version),
-        NoSegment::Foreign => None,
-    }) {
-        Status::OtherVersion(version)
-    } else {
-        let changed = fs::symlink_metadata(folder).and_then(|m| m.modified()).ok();
-        let young = changed.and_then(|t| t.elapsed().ok()).is_some_and(|age| age < BEGINS_WITHIN);
-        if young && found.unreadable.is_empty() { Status::Running } else { Status::Damaged }
-    };
-    Look { status, segments: found.images.len(), bytes: found.bytes }
+/// The spool of a workflow, read once.
+pub struct Spool<'a> {
+    folder: &'a Path,
+    found: images::Found,
 }
 
-/// Segments in a spool that a library with another version of the records has written.
-pub fn of_another_version(folder: &Path) -> u64 {
-    let of_another = |(_, why): &&(u64, NoSegment)| matches!(why, NoSegment::Version(_));
-    images::read(folder).unreadable.iter().filter(of_another).map(|(count, _)| count).sum()
+impl<'a> Spool<'a> {
+    /// Reads what is there now.
+    pub fn open(folder: &'a Path) -> Self {
+        Self { folder, found: images::read(folder) }
+    }
+
+    /// How far the workflow is, of which something is known already.
+    pub fn look(&self, known: &Known) -> Look {
+        let found = &self.found;
+        let status = if found.images.iter().any(Image::is_alive) || known.is_alive() {
+            Status::Running
+        } else if !found.images.is_empty() || !known.is_empty() {
+            Status::Finished
+        } else if let Some(version) = found.unreadable.iter().find_map(|(_, why)| match why {
+            NoSegment::Version(version) => Some(*version),
+            NoSegment::Foreign => None,
+        }) {
+            Status::OtherVersion(version)
+        } else {
+            let changed = fs::symlink_metadata(self.folder).and_then(|m| m.modified()).ok();
+            let young = changed.and_then(|t| t.elapsed().ok()).is_some_and(|age| age < BEGINS_WITHIN);
+            if young && found.unreadable.is_empty() { Status::Running } else { Status::Damaged }
+        };
+        Look { status, segments: found.images.len(), bytes: found.bytes }
+    }
+
+    /// Segments that a library with another version of the records has written.
+    pub fn of_another_version(&self) -> u64 {
+        let of_another = |(_, why): &&(u64, NoSegment)| matches!(why, NoSegment::Version(_));
+        self.found.unreadable.iter().filter(of_another).map(|(count, _)| count).sum()
+    }
+
+    /// What it tells, all of whose processes have ended: that which is new in it; none where nothing says what ran.
+    pub fn tell(self, boot: u128, host: u32, known: &Known) -> Option<Taken> {
+        // They may have gone on after they were read.
+        let found = if images::is_final(self.folder, &self.found) { self.found } else { images::read(self.folder) };
+        tell(found, boot, host, known)
+    }
 }
 
-/// Reads a spool, what is new in it; none where nothing says what ran.
-pub fn read(folder: &Path, boot: u128, host: u32, known: &Known) -> Option<Taken> {
-    let images::Found { mut images, unreadable, blank, lost, .. } = images::read(folder);
+fn tell(found: images::Found, boot: u128, host: u32, known: &Known) -> Option<Taken> {
+    let images::Found { mut images, unreadable, blank, lost, .. } = found;
     images.sort_by_key(|i| (i.began.header.at, i.began.pid));
     let family = images::Family::of(&images, known);
     let mut decoder = Decoder::new(boot, host);
     let mut volumes = Volumes::default();
-    let mut out = Vec::new();
+    // Of most acts a use and its sum.
+    let mut out = Vec::with_capacity(images.iter().map(|image| 4 + 2 * image.acts.len()).sum());
     let root = known.root().or(images.first().map(Image::process))?;
     let mut code = known.process(root).and_then(|p| p.code);
     for (number, image) in images.iter().enumerate() {
@@ -277,28 +296,28 @@ fn touch(
     open_file: u64,
     out: &mut Vec<Observation>,
 ) {
-    let (path, nameless) = match path.strip_suffix(" (deleted)") {
+    let (name, nameless) = match path.strip_suffix(" (deleted)") {
         Some(path) => (path, true),
         None => (path, false),
     };
     // `pipe:[4711]`, `/memfd:name`: what /proc calls things without a name.
-    let named = path.starts_with('/') && !path.starts_with("/memfd:");
-    let path: Arc<str> = if named { volumes.real_path(path, used.file.inode) } else { "".into() };
+    let path =
+        (name.starts_with('/') && !name.starts_with("/memfd:")).then(|| volumes.real_path(name, used.file.inode));
     let mut flags = used.flags & !INHERITED;
-    if nameless || !named {
+    if nameless || path.is_none() {
         flags |= file::NAMELESS;
     }
     let record = Touched {
         header: header(Kind::Touched, image, used.header.at),
         file: used.file,
         directory: File::default(),
-        volume: volumes.of(&used.file, &path, used.state.mode),
+        volume: volumes.of(&used.file, path.as_deref().unwrap_or_default(), used.state.mode),
         state: used.state,
         open_file,
         access: used.access,
         flags,
     };
-    out.extend(decoder.observe(Record::Touched(record, &walked(&path))));
+    out.extend(decoder.touched(&record, path));
     let last_close = used.closed != 0;
     let last = used.last.max(used.header.at);
     let last = if last_close { last.min(used.closed) } else { last };

@@ -7,7 +7,7 @@ use flowcept_probes::host::Facts;
 use flowcept_wire::count;
 use serde_json::json;
 
-use crate::capture::spool::{self, Known};
+use crate::capture::spool::{self, Known, Spool};
 use crate::{exit_code, session};
 
 /// Looks, loads, attaches and triggers.
@@ -53,7 +53,7 @@ fn attempt_inside() -> Result<()> {
     let library = session::inside::library()?;
     let spool = std::env::temp_dir().join(format!("flowcept-doctor-{}", std::process::id()));
     let status = Command::new("/bin/true").env("LD_PRELOAD", &library).env("FLOWCEPT_SPOOL", &spool).status();
-    let left = spool::workflows(&spool).iter().any(|f| spool::look(f, &Known::default()).segments > 0);
+    let left = spool::workflows(&spool).iter().any(|f| Spool::open(f).look(&Known::default()).segments > 0);
     let _ = std::fs::remove_dir_all(&spool);
     status.context("run /bin/true")?;
     anyhow::ensure!(

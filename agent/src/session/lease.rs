@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use flowcept_provenance::observation::Observation;
 use flowcept_wire::control::{self, Control};
 
-use crate::capture::{clock, spool};
+use crate::capture::clock;
+use crate::capture::spool::Spool;
 use crate::session::inside;
 use crate::session::launch::Launch;
 
@@ -72,7 +73,7 @@ impl Lease {
     /// another version wrote, which takes no notice of this.
     pub(super) fn end(&self) -> u64 {
         self.set(control::FOR_GOOD);
-        spool::of_another_version(&self.folder)
+        Spool::open(&self.folder).of_another_version()
     }
 
     /// Removes what the library has left; nothing of it is new.

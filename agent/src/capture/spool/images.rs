@@ -23,6 +23,9 @@ const OURS: [&str; 2] = [super::DOCUMENT, flowcept_wire::control::NAME];
 /// The largest segment that the library makes.
 const LIMIT: u64 = 64 << 20;
 
+/// Bytes of a use with a name of usual length, in a segment.
+const USUAL: usize = 192;
+
 /// One segment, read.
 #[derive(Debug)]
 pub(super) struct Image {
@@ -60,20 +63,28 @@ pub(super) struct Found {
     pub(super) bytes: u64,
     /// Records that are not there.
     pub(super) lost: u64,
+    /// Its files, and whether all were read when the process that their name says was gone.
+    files: usize,
+    gone: bool,
+}
+
+/// The files of a folder that may be segments.
+fn files(folder: &Path) -> impl Iterator<Item = fs::DirEntry> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(|e| !OURS.contains(&&*e.file_name().to_string_lossy()))
 }
 
 /// Reads all segments of a folder. Nothing in it is trusted: links are not followed, what is another's or too large is not
 /// read.
 pub(super) fn read(folder: &Path) -> Found {
-    let mut found = Found { images: Vec::new(), unreadable: Vec::new(), blank: 0, bytes: 0, lost: 0 };
+    let mut found =
+        Found { images: Vec::new(), unreadable: Vec::new(), blank: 0, bytes: 0, lost: 0, files: 0, gone: true };
     let own = nix::unistd::geteuid().as_raw();
-    for entry in fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|e| !OURS.contains(&&*e.file_name().to_string_lossy()))
-    {
-        let mut bytes = Vec::new();
+    for entry in files(folder) {
+        found.files += 1;
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|n| n.split_once('-')?.0.parse().ok());
+        let is_gone = pid.is_some_and(|pid: u32| !Path::new(&format!("/proc/{pid}")).exists());
         // O_NOFOLLOW; O_NONBLOCK, for a FIFO would wait for its writer.
         let file = fs::OpenOptions::new().read(true).custom_flags(0o400_000 | 0o4000).open(entry.path());
         let Ok(file) = file else { continue };
@@ -83,21 +94,30 @@ pub(super) fn read(folder: &Path) -> Found {
             found.unreadable.push((1, NoSegment::Foreign));
             continue;
         }
+        let mut bytes = Vec::with_capacity(about.len() as usize);
         if file.take(LIMIT).read_to_end(&mut bytes).is_err() {
             continue;
         }
         found.add(&bytes);
+        found.gone &= is_gone && found.images.last().is_none_or(|image| Some(image.began.pid) == pid);
     }
     found
+}
+
+/// Whether nothing can have come to what was found, where all that had begun in it has ended.
+pub(super) fn is_final(folder: &Path, found: &Found) -> bool {
+    found.gone && files(folder).count() == found.files
 }
 
 impl Found {
     fn add(&mut self, bytes: &[u8]) {
         match segment::open(bytes) {
-            Ok((begin, records)) => match Image::of(&begin, records, &mut self.lost) {
-                Some(image) => self.images.push(image),
-                None => self.lost = self.lost.saturating_add(1),
-            },
+            Ok((begin, records)) => {
+                match Image::of(&begin, records, bytes.len().min(begin.head as usize) / USUAL, &mut self.lost) {
+                    Some(image) => self.images.push(image),
+                    None => self.lost = self.lost.saturating_add(1),
+                }
+            }
             Err(NoSegment::Foreign) if bytes.iter().take(segment::MAGIC.len()).all(|b| *b == 0) => self.blank += 1,
             Err(why) => self.unreadable.push((1, why)),
         }
@@ -106,9 +126,9 @@ impl Found {
 
 /// A name as it was given in this folder.
 fn absolute(directory: &str, name: &[u8]) -> String {
-    match text(name) {
-        name if name.starts_with('/') || name.is_empty() || name.contains(":[") => name,
-        name => format!("{directory}/{name}"),
+    match String::from_utf8_lossy(name) {
+        name if name.starts_with('/') || name.is_empty() || name.contains(":[") => name.into_owned(),
+        name => [directory, "/", &name].concat(),
     }
 }
 
@@ -117,7 +137,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 impl Image {
-    fn of(begin: &segment::Begin, mut records: segment::Records<'_>, lost: &mut u64) -> Option<Self> {
+    fn of(begin: &segment::Begin, mut records: segment::Records<'_>, acts: usize, lost: &mut u64) -> Option<Self> {
         let mut image: Option<Self> = None;
         let mut directory = String::new();
         *lost = lost.saturating_add(begin.dropped);
@@ -137,7 +157,7 @@ impl Image {
                         directory: directory.clone(),
                         argument_text: arguments.to_vec(),
                         environment_text: environment.to_vec(),
-                        acts: Vec::new(),
+                        acts: Vec::with_capacity(acts),
                         started: Vec::new(),
                         waited: Vec::new(),
                         exited: None,

@@ -1,51 +1,67 @@
 //! Filesystems by device, and paths as they really are: what the kernel's probes read from its structures, and a process
 //! cannot. Asked of this host when the spool is taken in.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use flowcept_wire::file::{File, TMPFS, Volume};
+use rustc_hash::FxHashMap;
 
 const PIPEFS: u32 = 0x5049_5045;
 
 /// What is known of filesystems and folders.
 #[derive(Debug, Default)]
 pub(super) struct Volumes {
-    known: HashMap<u32, Volume>,
-    folders: HashMap<String, String>,
-    /// The last folder that was looked into: the next file often lies there too.
-    last: Option<Folder>,
+    known: FxHashMap<u32, Volume>,
+    folders: FxHashMap<String, Folder>,
+    /// The last path: the next is often the same.
+    last: Arc<str>,
 }
 
 /// A folder in which names are looked up.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Folder {
-    path: String,
-    open: fs::File,
-    asked: u32,
+    /// Its path as it really is; empty for the root.
+    real: String,
+    asked: usize,
     /// The symbolic links in it, once that was worth a look at all of it.
     links: Option<HashSet<OsString>>,
 }
 
 impl Folder {
-    /// After so many questions one reads what there is.
-    const ENOUGH: u32 = 8;
+    /// After so many questions one reads what there is, if that is not much more than what was asked.
+    const ENOUGH: usize = 4;
+    const MUCH: usize = 64;
 
-    fn has_link(&mut self, name: &str) -> bool {
+    /// Whether the name, with which the path ends, is a symbolic link.
+    fn has_link(&mut self, path: &str, name: &str) -> bool {
         self.asked += 1;
-        if self.asked == Self::ENOUGH {
-            let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
-            let links = entries.filter(|e| e.file_type().is_ok_and(|t| t.is_symlink()));
-            self.links = Some(links.map(|e| e.file_name()).collect());
+        if self.links.is_none() && self.asked >= Self::ENOUGH && self.asked.is_power_of_two() {
+            self.links = self.list();
         }
         match &self.links {
             Some(links) => links.contains(OsStr::new(name)),
-            None => nix::fcntl::readlinkat(&self.open, name).is_ok(),
+            None => fs::read_link(path).is_ok(),
         }
+    }
+
+    fn list(&self) -> Option<HashSet<OsString>> {
+        let folder = if self.real.is_empty() { "/" } else { &self.real };
+        let mut links = HashSet::new();
+        for (place, entry) in fs::read_dir(folder).into_iter().flatten().flatten().enumerate() {
+            if place > self.asked * Self::MUCH {
+                return None;
+            }
+            if entry.file_type().is_ok_and(|t| t.is_symlink()) {
+                links.insert(entry.file_name());
+            }
+        }
+        Some(links)
     }
 }
 
@@ -70,55 +86,63 @@ impl Volumes {
 
     /// The path without symbolic links: of the file itself where it is still there, else of its folder.
     pub(super) fn real_path(&mut self, path: &str, inode: u64) -> Arc<str> {
-        let beside = self.in_real_folder(path);
-        if !self.is_link(&beside) {
-            return beside.into();
+        let (beside, is_link) = self.look_up(&spelled(path));
+        if is_link
+            && let Ok(real) = fs::canonicalize(&beside)
+            && fs::metadata(&real).is_ok_and(|m| m.ino() == inode)
+        {
+            return real.to_string_lossy().into();
         }
-        match fs::canonicalize(&beside) {
-            Ok(real) if fs::metadata(&real).is_ok_and(|m| m.ino() == inode) => real.to_string_lossy().into(),
-            _ => beside.into(),
+        if *self.last != beside {
+            self.last = beside.into();
         }
-    }
-
-    fn is_link(&mut self, path: &str) -> bool {
-        /// O_PATH, O_DIRECTORY.
-        const LOOK: i32 = 0o10_000_000 | 0o200_000;
-        let Some((folder, name)) = path.rsplit_once('/') else { return false };
-        let folder = if folder.is_empty() { "/" } else { folder };
-        if self.last.as_ref().is_none_or(|last| last.path != folder) {
-            let opened = fs::OpenOptions::new().read(true).custom_flags(LOOK).open(folder);
-            self.last = opened.ok().map(|open| Folder { path: folder.into(), open, asked: 0, links: None });
-        }
-        self.last.as_mut().is_some_and(|last| last.has_link(name))
+        self.last.clone()
     }
 
     /// The path in its folder as that really is.
     pub(super) fn in_real_folder(&mut self, path: &str) -> String {
-        let plain = spelled(path);
-        let Some((folder, name)) = plain.rsplit_once('/').filter(|(folder, _)| !folder.is_empty()) else {
-            return plain;
-        };
-        let real = self.folders.entry(folder.to_string()).or_insert_with(|| {
-            fs::canonicalize(folder).map_or_else(|_| folder.to_string(), |p| p.to_string_lossy().into_owned())
-        });
-        if real == "/" { format!("/{name}") } else { format!("{real}/{name}") }
+        let path = spelled(path);
+        let Some((folder, name)) = path.rsplit_once('/') else { return path.into() };
+        format!("{}/{name}", self.folder(folder).real)
+    }
+
+    /// The path in its folder as that really is, and whether it is a symbolic link there.
+    fn look_up(&mut self, path: &str) -> (String, bool) {
+        let Some((folder, name)) = path.rsplit_once('/') else { return (path.into(), false) };
+        let folder = self.folder(folder);
+        let path = [&folder.real, "/", name].concat();
+        let is_link = folder.has_link(&path, name);
+        (path, is_link)
+    }
+
+    /// A folder, of which nothing needs to be there any more.
+    fn folder(&mut self, path: &str) -> &mut Folder {
+        if !self.folders.contains_key(path) {
+            let (mut real, is_link) = self.look_up(path);
+            if is_link && let Ok(path) = fs::canonicalize(&real) {
+                real = path.to_string_lossy().trim_end_matches('/').into();
+            }
+            self.folders.insert(path.into(), Folder { real, ..Folder::default() });
+        }
+        self.folders.get_mut(path).expect("because it was put there")
     }
 }
 
 /// Without `//` and `/./`. `..` stays for whoever resolves links: `a/link/..` is not `a`.
-fn spelled(path: &str) -> String {
+fn spelled(path: &str) -> Cow<'_, str> {
+    let odd = |next: u8| next == b'/' || next == b'.';
+    if !path.ends_with('/') && !path.as_bytes().windows(2).any(|two| two[0] == b'/' && odd(two[1])) {
+        return path.into();
+    }
     if !path.contains("/..") {
-        return path.split('/').filter(|p| !p.is_empty() && *p != ".").fold(String::new(), |mut out, part| {
-            out.push('/');
-            out.push_str(part);
-            out
-        });
+        let parts = path.split('/').filter(|p| !p.is_empty() && *p != ".");
+        return parts.flat_map(|part| ["/", part]).collect::<String>().into();
     }
     let real = Path::new(path).parent().and_then(|p| fs::canonicalize(p).ok());
     let name = Path::new(path).file_name();
     match (real, name) {
-        (Some(folder), Some(name)) => folder.join(name).to_string_lossy().into_owned(),
-        _ => path.to_string(),
+        (Some(folder), Some(name)) => folder.join(name).to_string_lossy().into_owned().into(),
+        _ => path.into(),
     }
 }
 
