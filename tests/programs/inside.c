@@ -435,9 +435,9 @@ int main(int count, char **arguments)
 		check(!pthread_create(&thread, &small, looks, NULL), "thread");
 		pthread_join(thread, NULL);
 	} else if (is(name, "detached")) {
+		descriptors(); /* while nobody has the file open */
 		pthread_create(&thread, NULL, looks, NULL);
 		pthread_detach(thread);
-		descriptors();
 		pthread_exit(NULL);
 	} else if (is(name, "300-threads")) {
 		many_threads();
