@@ -17,7 +17,10 @@ use crate::context;
 use crate::session::lease::Lease;
 use crate::store::Store;
 use crate::store::log::{self, Contents, Writer};
-use crate::workflow::{Host, Workflow};
+use crate::workflow::Workflow;
+
+/// Observations that are written to the log together.
+const BATCH: usize = 1000;
 
 /// Takes in all that is finished; what went wrong, by folder. One that cannot be taken in is in nobody's way.
 pub fn take_in(store: &Store) -> Vec<(PathBuf, anyhow::Error)> {
@@ -131,33 +134,38 @@ pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance
         Status::Damaged => bail!("nothing in it says what ran; `flowcept spool prune` removes it"),
         Status::Finished => {}
     }
-    let host = context::host();
-    let boot = clock::boot_id();
-    let Some(mut taken) = spool.tell(boot, host.id, &known) else { return Ok(None) };
+    let (boot, host) = (clock::boot_id(), context::host().id);
+    let Some(taken) = spool.taken(&known) else { return Ok(None) };
     let offset = clock::unix_ns().saturating_sub(clock::boot_ns());
-    let ended = taken.ended.map(|t| t.saturating_add(offset));
-    let observations = std::mem::take(&mut taken.observations);
-    let (workflow, observations) = match before {
-        Before::Cut(log) => {
-            let workflow = Workflow { ended, exit_code: taken.code, ..log.workflow.clone() };
-            (workflow, joined(*log, observations))
-        }
-        _ => match document(folder, id) {
-            Some(document) => (Workflow { ended, exit_code: taken.code, ..document }, observations),
-            None => (described(id, taken, ended, boot, offset, host), observations),
-        },
+    let workflow = match &before {
+        Before::Cut(log) => log.workflow.clone(),
+        _ => document(folder, id).unwrap_or_else(|| described(id, &taken, boot, offset)),
     };
+    let ended = taken.ended.map(|t| t.saturating_add(offset));
+    let workflow = Workflow { ended, exit_code: taken.code, ..workflow };
     // Under another name until it is whole: nobody takes a part for the workflow.
     let part = path.with_extension("taking");
     let _ = fs::remove_file(&part);
     let mut log = Writer::create(&part, &workflow)?;
-    let mut lineage = Lineage::default();
-    for observation in observations {
+    let mut lineage = Lineage::with_room(taken.uses());
+    let mut written = Ok(());
+    let mut each = |observation: Observation| {
         log.append(&observation);
+        if log.pending() == BATCH && written.is_ok() {
+            written = log.commit();
+        }
         lineage.apply(observation);
+    };
+    match before {
+        Before::Cut(mut cut) => {
+            std::mem::take(&mut cut.observations).into_iter().for_each(&mut each);
+            taken.tell(boot, host, &mut each);
+            between(&cut).into_iter().for_each(each);
+        }
+        _ => taken.tell(boot, host, each),
     }
     let told = lineage.tell();
-    let written = log.end(&workflow).map_err(anyhow::Error::from);
+    let written = written.and_then(|()| log.end(&workflow)).map_err(anyhow::Error::from);
     written.and_then(|()| Ok(fs::rename(&part, &path)?)).inspect_err(|_| drop(fs::remove_file(&part)))?;
     drop(log);
     store.enter(&workflow, &told, &path)?;
@@ -169,33 +177,27 @@ fn remove(folder: &Path) -> Result<()> {
     fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))
 }
 
-/// What the kernel's probes saw until their tracer was killed, and what the library saw then.
-fn joined(mut cut: Contents, mut later: Vec<Observation>) -> Vec<Observation> {
+/// What is not known of the time between what the kernel's probes saw, until their tracer was killed, and what the library saw.
+fn between(cut: &Contents) -> Vec<Observation> {
     let why = format!(
         "the tracer was killed before the workflow had ended, and the library went on when its lease had run out: what was done in between, {:?} at most, is not known",
         Lease::LENGTH
     );
-    let mut all = std::mem::take(&mut cut.observations);
-    all.append(&mut later);
-    all.extend(cut.lost());
-    all.push(cut.cut(&why));
-    all
+    cut.lost().into_iter().chain([cut.cut(&why)]).collect()
 }
 
 /// A workflow of which nobody but the library knows.
-fn described(id: uuid::Uuid, taken: Taken, ended: Option<u64>, boot: u128, offset: u64, host: Host) -> Workflow {
+fn described(id: uuid::Uuid, taken: &Taken<'_>, boot: u128, offset: u64) -> Workflow {
     Workflow {
         id,
         campaign: uuid::Uuid::new_v4(),
         name: taken.command.first().map_or("", |w| w.rsplit('/').next().unwrap_or(w)).to_string(),
-        command: taken.command,
-        directory: taken.directory,
+        command: taken.command.clone(),
+        directory: taken.directory.clone(),
         started: taken.begun.saturating_add(offset),
-        ended,
-        exit_code: taken.code,
         boot,
         boot_offset: offset,
-        host,
+        host: context::host(),
         sources: vec!["preload".into()],
         flowcept_version: env!("CARGO_PKG_VERSION").into(),
         ..Workflow::default()

@@ -89,10 +89,12 @@ pub fn segment(bytes: &[u8]) {
         }
         let spool = Spool::open(folder);
         spool.look(&Known::default());
-        let Some(taken) = spool.tell(1, 2, &Known::default()) else { return };
+        let known = Known::default();
+        let Some(taken) = spool.taken(&known) else { return };
+        let (command, directory) = (taken.command.clone(), taken.directory.clone());
+        let workflow = Workflow { command, directory, ..Workflow::default() };
         let mut lineage = Lineage::default();
-        taken.observations.into_iter().for_each(|o| lineage.apply(o));
-        let workflow = Workflow { command: taken.command, directory: taken.directory, ..Workflow::default() };
+        taken.tell(1, 2, |o| lineage.apply(o));
         check(&workflow, &lineage.tell());
     });
 }

@@ -96,6 +96,11 @@ pub struct Lineage {
 }
 
 impl Lineage {
+    /// Where so many uses of files are to come.
+    pub fn with_room(uses: usize) -> Self {
+        Self { seen: Vec::with_capacity(uses), ..Self::default() }
+    }
+
     /// Takes one fact in.
     pub fn apply(&mut self, observation: Observation) {
         match observation {

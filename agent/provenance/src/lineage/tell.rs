@@ -140,6 +140,8 @@ impl Lineage {
         owned.sort_by_key(|o| o.file);
         executed.sort_by_key(|e| e.file);
         let mut files = Files { places, first: Vec::with_capacity(order.len()) };
+        told.entities.reserve(order.len());
+        told.used.reserve(owned.len());
         let mut work = Work::default();
         let (mut owned, mut executed) = (&mut *owned, &*executed);
         for (place, file) in order.into_iter().enumerate() {
@@ -551,7 +553,8 @@ fn rank(role: Role) -> u8 {
 
 fn meet(entity: &mut Entity, path: &Arc<str>, at: BootNs, state: crate::observation::FileState) {
     if entity.names.is_empty() {
-        entity.names.push(Name { path: path.clone(), at, by: None });
+        // Most have one.
+        entity.names = vec![Name { path: path.clone(), at, by: None }];
         entity.first_state = state;
         entity.state = state;
     }

@@ -14,8 +14,10 @@ use flowcept_wire::library::{BRIEF, Began, Exited, FORKED, Renamed, Started, Use
 use flowcept_wire::process::{Costs, Ended, ExecFailed};
 use flowcept_wire::read::Record;
 use flowcept_wire::segment::{self, NoSegment};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::known::Known;
+use super::taken::header;
 use crate::capture::redact;
 
 /// Files in the folder that are no segments.
@@ -183,7 +185,7 @@ impl Image {
         *lost = lost.saturating_add(records.unfinished);
         // An end for which the segment had no room.
         if let Some(image) = image.as_mut().filter(|i| i.exited.is_none() && begin.ended != 0) {
-            let header = super::header(Kind::Exited, 0, begin.ended);
+            let header = header(Kind::Exited, 0, begin.ended);
             image.exited = Some(Exited { header, code: (begin.code & 0xff) as u32, ..Exited::default() });
         }
         image
@@ -199,6 +201,13 @@ impl Image {
         let mut words: Vec<String> = words.collect();
         words.pop();
         redact::arguments(words).iter().map(ToString::to_string).collect()
+    }
+
+    fn writes(&self) -> impl Iterator<Item = &Used> {
+        self.acts.iter().filter_map(|act| match act {
+            Act::Used(used, _) if used.access == WRITE => Some(used),
+            _ => None,
+        })
     }
 
     /// Whether its process is still there, the same pid, started at the same time; or a child of it that may not have said
@@ -257,8 +266,8 @@ pub(super) struct Family<'a> {
     last: Vec<bool>,
     /// What was told of ends, by pid.
     waited: HashMap<u32, Vec<Waited>>,
-    /// What each image opened for writing, in order.
-    opened: HashMap<(usize, File), Vec<Used>>,
+    /// What each image opened for writing, in order, of files that others have written through a descriptor of theirs.
+    opened: FxHashMap<(usize, File), Vec<Used>>,
 }
 
 impl<'a> Family<'a> {
@@ -275,16 +284,13 @@ impl<'a> Family<'a> {
             previous: Vec::new(),
             last: Vec::new(),
             waited: HashMap::new(),
-            opened: HashMap::new(),
+            opened: FxHashMap::default(),
         };
+        let inherited: FxHashSet<File> =
+            images.iter().flat_map(Image::writes).filter(|used| used.open == 0).map(|used| used.file).collect();
         for (place, image) in images.iter().enumerate() {
-            for act in &image.acts {
-                if let Act::Used(used, _) = act
-                    && used.access == WRITE
-                    && used.open != 0
-                {
-                    family.opened.entry((place, used.file)).or_default().push(*used);
-                }
+            for used in image.writes().filter(|used| used.open != 0 && inherited.contains(&used.file)) {
+                family.opened.entry((place, used.file)).or_default().push(*used);
             }
         }
         for waited in images.iter().flat_map(|i| &i.waited) {
@@ -353,11 +359,9 @@ impl<'a> Family<'a> {
             // What wait(2) says is also right where a signal came after exit(3) had begun.
             (Some(exited), told) => {
                 let code = told.map_or(exited.code << 8, |w| w.code);
-                Some(super::end(number, exited.header.at, image.began.pid, code, super::costs(exited)))
+                Some(end(number, exited.header.at, image.began.pid, code, costs(exited)))
             }
-            (None, Some(told)) => {
-                Some(super::end(number, told.header.at, image.began.pid, told.code, Costs::default()))
-            }
+            (None, Some(told)) => Some(end(number, told.header.at, image.began.pid, told.code, Costs::default())),
             (None, None) => None,
         }
     }
@@ -389,15 +393,14 @@ impl<'a> Family<'a> {
         let ends = self.waited.iter().filter_map(|(pid, told)| {
             let (id, process) = self.known.running(*pid)?;
             let first = told.iter().min_by_key(|w| w.header.at).filter(|_| !own.contains(&id))?;
-            Some(super::end(process.last.0, first.header.at, *pid, first.code, Costs::default()))
+            Some(end(process.last.0, first.header.at, *pid, first.code, Costs::default()))
         });
         ends.collect()
     }
 
-    /// Processes that began and ended, so many of them as [`Self::ends_of_known`] tells, and what was read of them.
-    pub(super) fn books(&self, images: &[Image], ends_of_known: usize) -> Counted {
+    /// Processes that began, and ended as [`Self::end`] and [`Self::ends_of_known`] tell, and what was read of them.
+    pub(super) fn books(&self, images: &[Image], ended: usize) -> Counted {
         let processes = (0..images.len()).filter(|i| self.last[*i]);
-        let ended = processes.clone().filter(|i| self.end(images, *i).is_some()).count() + ends_of_known;
         let before = self.known.processes().filter(|(_, p)| p.code.is_some()).count();
         let ended = (ended + before) as u64;
         let new = processes.filter(|i| self.known.process(images[*i].process()).is_none()).count();
@@ -427,4 +430,22 @@ impl<'a> Family<'a> {
 /// Whether what was opened was open at this time.
 fn was_open(used: &Used, at: u64) -> bool {
     used.header.at <= at && (used.closed == 0 || used.closed >= at)
+}
+
+/// Costs as an image's end tells them.
+fn costs(exited: &Exited) -> Costs {
+    Costs {
+        cpu: exited.user.saturating_add(exited.system),
+        user: exited.user,
+        system: exited.system,
+        storage_read: exited.storage_read,
+        storage_written: exited.storage_written,
+        peak_memory: 0,
+        peak_memory_process: exited.peak_memory,
+    }
+}
+
+/// The end of an image, as the kernel's probes would tell it.
+fn end(image: u64, at: u64, pid: u32, code: u32, costs: Costs) -> Ended {
+    Ended { header: header(Kind::Ended, image, at), costs, pid, code }
 }
