@@ -2,40 +2,65 @@
 
 use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char};
+use core::ptr;
 
+use flowcept_wire::library::ENVIRONMENT;
+
+use crate::descriptors::bytes;
 use crate::raw;
 use crate::segment::SPOOL;
 
 /// An array of C strings that a null pointer ends.
 pub(crate) type Strings = *const *const c_char;
 
-/// The strings of an environment.
-pub(crate) fn strings<'a>(mut environment: Strings) -> impl Iterator<Item = &'a [u8]> {
+/// Its strings.
+pub(crate) fn pointers(mut strings: Strings) -> impl Iterator<Item = *const c_char> {
     core::iter::from_fn(move || {
-        if environment.is_null() {
+        if strings.is_null() {
             return None;
         }
-        // SAFETY: an environment is an array of C strings that a null pointer ends (environ(7)).
-        unsafe {
-            let text = *environment;
-            if text.is_null() {
-                return None;
-            }
-            environment = environment.add(1);
-            Some(CStr::from_ptr(text).to_bytes())
-        }
+        // SAFETY: a null pointer ends the array.
+        let text = unsafe { *strings };
+        // SAFETY: another one follows.
+        (!text.is_null()).then(|| strings = unsafe { strings.add(1) }).map(|()| text)
     })
 }
 
-/// The value of a variable.
+/// The same as bytes.
+pub(crate) fn strings<'a>(strings: Strings) -> impl Iterator<Item = &'a [u8]> {
+    pointers(strings).map(bytes)
+}
+
+/// Whether a string begins so. It is not read further than that.
+pub(crate) fn begins(text: *const c_char, with: &[u8]) -> bool {
+    // SAFETY: `with` has no NUL: where the string ends the two differ.
+    with.iter().enumerate().all(|(i, byte)| unsafe { *text.add(i).cast::<u8>() } == *byte)
+}
+
+/// The value of a variable, of which the name is given with `=`.
 pub(crate) fn value<'a>(environment: Strings, name: &[u8]) -> Option<&'a [u8]> {
-    strings(environment).find_map(|s| s.strip_prefix(name)?.strip_prefix(b"="))
+    let text = pointers(environment).find(|text| begins(*text, name))?;
+    bytes(text).get(name.len()..)
+}
+
+/// Cuts the value of a variable to a length, where the program has not seen it yet: the strings with which an image begins are its
+/// own to change.
+pub(crate) fn cut(environment: Strings, name: &[u8], length: usize) {
+    let Some(text) = pointers(environment).find(|text| begins(*text, name)) else { return };
+    // SAFETY: nobody has a reference to what is cut off, which ends with the string.
+    unsafe {
+        let end = text.cast_mut().add(name.len() + length);
+        ptr::write_bytes(end, 0, CStr::from_ptr(end).count_bytes());
+    }
 }
 
 /// Whether a string of the environment is recorded.
-pub(crate) fn admits(text: &[u8]) -> bool {
-    let name = text.split(|b| *b == b'=').next().unwrap_or_default();
-    flowcept_wire::library::admits(name)
+pub(crate) fn admits(text: *const c_char) -> bool {
+    ENVIRONMENT.iter().any(|name| match name.strip_suffix('*') {
+        Some(prefix) => begins(text, prefix.as_bytes()),
+        // SAFETY: it begins so, and what follows is its NUL at the latest.
+        None => begins(text, name.as_bytes()) && unsafe { *text.add(name.len()).cast::<u8>() } == b'=',
+    })
 }
 
 struct Own(UnsafeCell<[u8; SPOOL + 32]>);
@@ -43,7 +68,8 @@ struct Own(UnsafeCell<[u8; SPOOL + 32]>);
 unsafe impl Sync for Own {}
 static OWN: Own = Own(UnsafeCell::new([0; SPOOL + 32]));
 
-const NAME: &[u8] = b"FLOWCEPT_SPOOL=";
+/// The variable, up to its value.
+pub(crate) const SPOOL_NAME: &[u8] = b"FLOWCEPT_SPOOL=";
 
 /// Notes FLOWCEPT_SPOOL as programs that this one starts must have it; whether there is room.
 pub(crate) fn note_spool(path: &[u8]) -> bool {
@@ -52,22 +78,17 @@ pub(crate) fn note_spool(path: &[u8]) -> bool {
     }
     // SAFETY: see `Own`.
     let own = unsafe { &mut *OWN.0.get() };
-    own[..NAME.len()].copy_from_slice(NAME);
-    own[NAME.len()..NAME.len() + path.len()].copy_from_slice(path);
-    own[NAME.len() + path.len()] = 0;
+    own[..SPOOL_NAME.len()].copy_from_slice(SPOOL_NAME);
+    own[SPOOL_NAME.len()..SPOOL_NAME.len() + path.len()].copy_from_slice(path);
+    own[SPOOL_NAME.len() + path.len()] = 0;
     true
 }
 
-/// The variable that was noted, with its name.
-pub(crate) fn spool() -> Option<&'static CStr> {
+/// Its value as it was noted.
+pub(crate) fn spool_path() -> Option<&'static CStr> {
     // SAFETY: see `Own`.
     let own = unsafe { &*OWN.0.get() };
-    CStr::from_bytes_until_nul(own).ok().filter(|text| !text.is_empty())
-}
-
-/// Its value.
-pub(crate) fn spool_path() -> Option<&'static CStr> {
-    spool().and_then(|text| CStr::from_bytes_with_nul(text.to_bytes_with_nul().get(NAME.len()..)?).ok())
+    CStr::from_bytes_until_nul(&own[SPOOL_NAME.len()..]).ok().filter(|path| !path.is_empty())
 }
 
 /// Sets FLOWCEPT_SPOOL for the programs that this one starts; whether that could be done.
@@ -81,10 +102,10 @@ pub(crate) fn set_spool(path: &[u8]) -> bool {
     // SAFETY: the constructor runs before the program has threads; the array is as environ(7) says.
     unsafe {
         let text: *const c_char = OWN.0.get().cast();
-        let count = strings(environ).count();
+        let count = pointers(environ).count();
         for i in 0..count {
             let at = environ.add(i);
-            if CStr::from_ptr(*at).to_bytes().starts_with(NAME) {
+            if begins(*at, SPOOL_NAME) {
                 *at = text;
                 return true;
             }

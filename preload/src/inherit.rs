@@ -2,12 +2,13 @@
 //! starts nothing.
 
 use core::cell::UnsafeCell;
-use core::ffi::{c_char, c_int};
+use core::ffi::{CStr, c_char, c_int};
 use core::ptr::null;
 
-use crate::environment::{Strings, spool, strings, value};
+use crate::environment::{SPOOL_NAME, Strings, begins, pointers, spool_path, value};
+use crate::place::{self, Word};
 use crate::raw;
-use crate::segment::{self, Mine};
+use crate::segment::{self, Mine, SPOOL};
 
 /// Strings of an environment that is extended; a longer one is left as it is.
 const MOST: usize = 1000;
@@ -47,7 +48,7 @@ fn put(into: &mut [u8; LONGEST], first: &[u8], second: &[u8]) -> bool {
 
 /// Notes how this library is named.
 pub(crate) fn note(environment: Strings) {
-    let word = value(environment, b"LD_PRELOAD").and_then(|v| words(v).find(|w| is_own(w)));
+    let word = value(environment, NAME).and_then(|v| words(v).find(|w| is_own(w)));
     if let Some(word) = word.filter(|w| w.first() == Some(&b'/')) {
         // SAFETY: see `Text`.
         let own = unsafe { &mut *OWN.0.get() };
@@ -92,32 +93,37 @@ pub(crate) fn with_words(count: usize, with: &mut dyn FnMut(&mut [*const c_char]
 
 /// Whether an environment lacks what is to be inherited.
 pub(crate) fn lacks(environment: Strings) -> bool {
-    let preload = value(environment, b"LD_PRELOAD");
+    let preload = value(environment, NAME);
     let there = preload.is_some_and(|v| words(v).any(is_own)) || own().is_none();
-    !there || spool().is_some() && value(environment, b"FLOWCEPT_SPOOL").is_none()
+    !there || spool_path().is_some() && value(environment, SPOOL_NAME).is_none()
 }
 
-/// Calls `with` with an environment that has it. What else is preloaded stays, in its order and before this library.
-pub(crate) fn kept(environment: Strings, with: &mut dyn FnMut(Strings) -> c_int) -> c_int {
-    let count = strings(environment).count();
-    if count > MOST || !lacks(environment) {
+/// Calls `with` with an environment that has it, and this word for the image that is begun with it. What else is preloaded
+/// stays, in its order and before this library.
+pub(crate) fn kept(environment: Strings, word: Option<Word>, with: &mut dyn FnMut(Strings) -> c_int) -> c_int {
+    let count = pointers(environment).count();
+    if count > MOST || word.is_none() && !lacks(environment) {
         return with(environment);
     }
-    let theirs = value(environment, b"LD_PRELOAD");
+    let theirs = value(environment, NAME);
     let own = own().filter(|_| !theirs.is_some_and(|v| words(v).any(is_own)));
     let mut text = [0; LONGEST];
     let joined = own.is_some_and(|own| put(&mut text, theirs.unwrap_or_default(), &own[NAME.len()..]));
-    let spool = spool().filter(|_| value(environment, b"FLOWCEPT_SPOOL").is_none());
+    let mut spool = [0; SPOOL + 80];
+    let told = spool_with(value(environment, SPOOL_NAME), word, &mut spool);
     with_words(count + 3, &mut |room| {
         let mut length = 0;
         let mut add = |string: *const c_char| {
             room[length] = string;
             length += 1;
         };
+        let mut spool = told.then_some(spool.as_ptr().cast());
         for i in 0..count {
             // SAFETY: so many strings are there.
             let string = unsafe { *environment.add(i) };
-            if !joined || !crate::descriptors::bytes(string).starts_with(NAME) {
+            if begins(string, SPOOL_NAME) {
+                add(spool.take().unwrap_or(string));
+            } else if !joined || !begins(string, NAME) {
                 add(string);
             }
         }
@@ -125,9 +131,23 @@ pub(crate) fn kept(environment: Strings, with: &mut dyn FnMut(Strings) -> c_int)
             add(text.as_ptr().cast());
         }
         if let Some(spool) = spool {
-            add(spool.as_ptr());
+            add(spool);
         }
         add(null());
         with(room.as_ptr())
     })
+}
+
+/// FLOWCEPT_SPOOL as theirs or else as noted, with the word; whether it fits, and is another than theirs.
+fn spool_with(theirs: Option<&[u8]>, word: Option<Word>, into: &mut [u8]) -> bool {
+    let Some(path) = theirs.or(spool_path().map(CStr::to_bytes)) else { return false };
+    let fits = SPOOL_NAME.len() + path.len() + place::LONGEST < into.len();
+    if !fits || theirs.is_some() && word.is_none() {
+        return false;
+    }
+    let mut bytes = into.iter_mut();
+    let mut put = |byte: u8| bytes.by_ref().take(1).for_each(|to| *to = byte);
+    SPOOL_NAME.iter().chain(path).for_each(|byte| put(*byte));
+    word.iter().for_each(|word| word.put(&mut put));
+    true
 }

@@ -13,6 +13,7 @@ mod control;
 mod identity;
 mod descriptors;
 mod lifecycle;
+mod place;
 mod environment;
 mod inherit;
 mod hooks;

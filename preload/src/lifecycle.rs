@@ -15,6 +15,7 @@ use crate::control;
 use crate::descriptors::bytes;
 use crate::environment::{self, Strings};
 use crate::identity::{self, Met};
+use crate::place::{self, Place};
 use crate::raw;
 use crate::real::{self, Object, errno};
 use crate::segment::{self, Mine, Put, SPOOL, Segment};
@@ -129,6 +130,7 @@ extern "C" fn start(_count: c_int, arguments: Strings, environment: Strings) {
         return;
     }
     crate::inherit::note(environment);
+    place::hear(environment);
     if !find_spool(environment) {
         return;
     }
@@ -163,7 +165,7 @@ fn find_spool(environment: Strings) -> bool {
         fits
     };
     let variable = |name: &[u8]| environment::value(environment, name).filter(|v| v.first() == Some(&b'/'));
-    if let Some(spool) = variable(b"FLOWCEPT_SPOOL") {
+    if let Some(spool) = variable(b"FLOWCEPT_SPOOL=") {
         let control = spool.strip_suffix(NAME.as_bytes()).and_then(|folder| folder.strip_suffix(b"/"));
         let folder = control.unwrap_or(spool);
         if folder.rsplit(|b| *b == b'/').next().is_some_and(|last| last.len() == 38 && last.starts_with(b"w-")) {
@@ -176,7 +178,7 @@ fn find_spool(environment: Strings) -> bool {
         }
     } else {
         // The store's place, as agent/src/cli.rs finds it.
-        let good = match (variable(b"FLOWCEPT_STORE"), variable(b"XDG_STATE_HOME"), variable(b"HOME")) {
+        let good = match (variable(b"FLOWCEPT_STORE="), variable(b"XDG_STATE_HOME="), variable(b"HOME=")) {
             (Some(store), _, _) => put(store) && put(b"/spool"),
             (None, Some(state), _) => put(state) && put(b"/flowcept/spool"),
             (None, None, Some(home)) => put(home) && put(b"/.local/state/flowcept/spool"),
@@ -232,18 +234,22 @@ fn began(segment: &Segment, flags: u32, parent: u64, arguments: Strings, environ
             (raw::read_link(raw::HERE, LINK, &mut executable), identity::of_path(raw::HERE, LINK.as_ptr().cast()))
         }
     };
-    let [pid_namespace, mount_namespace] = [c"/proc/self/ns/pid", c"/proc/self/ns/mnt"].map(namespace);
+    let Place { start, pid_namespace, mount_namespace } = place::find();
     let directory_length = raw::working_directory(&mut directory);
     let mut argument_bytes = 0;
     environment::strings(arguments).for_each(|a| argument_bytes += a.len() as u32 + 1);
     let (mut argument_text, mut environment_text) = (0, 0);
+    // Of those that there are to record, and of each LC_ variable, one.
+    let mut admitted = [null(); 33];
+    let texts = environment::pointers(environment).filter(|text| environment::admits(*text));
+    admitted.iter_mut().take(32).zip(texts).for_each(|(to, text)| *to = text);
     let arguments = |put: Put<'_>| fitting(arguments, 8 << 10, false, put);
-    let environment = |put: Put<'_>| fitting(environment, 4 << 10, true, put);
+    let environment = |put: Put<'_>| fitting(admitted.as_ptr(), 4 << 10, true, put);
     arguments(&mut |part| argument_text += part.len() as u16);
     environment(&mut |part| environment_text += part.len() as u16);
     let [uid, euid, gid, egid] = raw::ids();
     let record = Began {
-        start: start_ticks(),
+        start,
         digest: identity::digest(random),
         parent,
         executable: met.map(|m| m.file).unwrap_or_default(),
@@ -272,20 +278,17 @@ fn began(segment: &Segment, flags: u32, parent: u64, arguments: Strings, environ
     });
 }
 
-/// Gives strings, each with its NUL, as long as there is room. Of arguments the first that does not fit is the end; of an
-/// environment only what is admitted is given, and what does not fit is left out.
-fn fitting(strings: Strings, mut room: usize, environment: bool, put: Put<'_>) {
+/// Gives strings, each with its NUL, as long as there is room; those behind one that does not fit only where they say something
+/// without it.
+fn fitting(strings: Strings, mut room: usize, alone: bool, put: Put<'_>) {
     for text in environment::strings(strings) {
-        if environment && !environment::admits(text) {
-            continue;
-        }
         match room.checked_sub(text.len() + 1) {
             Some(left) => {
                 room = left;
                 put(text);
                 put(b"\0");
             }
-            None if environment => {}
+            None if alone => {}
             None => return,
         }
     }
@@ -330,24 +333,6 @@ fn program(path: &mut [u8; 1024]) -> Option<(usize, Met)> {
     Some((name.len(), met?))
 }
 
-/// The number of a namespace: its link reads `pid:[4026531836]` (namespaces(7)).
-fn namespace(link: &CStr) -> u32 {
-    let mut text = [0; 32];
-    let length = raw::read_link(raw::HERE, link, &mut text);
-    text[..length].iter().filter(|b| b.is_ascii_digit()).fold(0, |n: u32, d| n.wrapping_mul(10) + u32::from(d - b'0'))
-}
-
-/// Field 22 of `/proc/self/stat` (proc_pid_stat(5)), behind the name in parentheses.
-fn start_ticks() -> u64 {
-    let mut text = [0; 512];
-    let Some(fd) = raw::open(c"/proc/self/stat", 0o2_000_000) else { return 0 };
-    let length = raw::read(fd, &mut text);
-    raw::close(fd);
-    let after = text[..length].iter().rposition(|b| *b == b')').map_or(&[][..], |at| &text[at + 2..length]);
-    let field = after.split(|b| *b == b' ').nth(19).unwrap_or_default();
-    field.iter().fold(0, |n, d| n * 10 + u64::from(d.wrapping_sub(b'0') % 10))
-}
-
 /// Where the objects lie that were told; what does not fit is told again.
 static TOLD: [AtomicU32; 128] = [const { AtomicU32::new(0) }; 128];
 
@@ -388,15 +373,19 @@ fn loaded(segment: &Segment) {
     real::objects(each, &mut segment.clone());
 }
 
-/// A fork that forks is a task itself: it has its segment before its child has.
 extern "C" fn forking() {
-    segment();
+    starting();
 }
 
-/// A child is about to be started, at this time.
+/// A child is about to be started, at this time. A fork that forks is a task itself: it has its segment before its child has.
 pub(crate) fn starting() -> u64 {
-    forking();
-    boot_clock()
+    segment();
+    let now = boot_clock();
+    // While somebody has this memory, he may have begun before now.
+    if BORROWERS.load(Ordering::Relaxed) == 0 {
+        place::starting(now);
+    }
+    now
 }
 
 /// A child was started: fork(2), posix_spawn(3) and the like returned its pid.
@@ -422,7 +411,10 @@ static BORROWERS: AtomicI32 = AtomicI32::new(0);
 
 /// One is about to be made.
 pub(crate) fn borrowing() {
-    BORROWERS.fetch_add(1, Ordering::Relaxed);
+    let now = boot_clock();
+    if BORROWERS.fetch_add(1, Ordering::Relaxed) == 0 {
+        place::starting(now);
+    }
 }
 
 /// It has memory of its own now, or has ended.

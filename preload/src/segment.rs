@@ -97,6 +97,11 @@ pub(crate) extern "C" fn forked() {
     FORKED.store(true, Ordering::Relaxed);
 }
 
+/// Whether it was, and has said nothing since.
+pub(crate) fn is_forked() -> bool {
+    FORKED.load(Ordering::Relaxed)
+}
+
 /// A child may be forked that is not told of it: from now on each call asks which process this is.
 pub(crate) fn unseen_fork() {
     UNSEEN_FORKS.store(true, Ordering::Relaxed);

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use flowcept_agent::query::Library;
 pub use flowcept_agent::query::Run;
-use flowcept_agent::store::Store;
+use flowcept_agent::store::{Store, log};
 use flowcept_provenance::activity::{Outcome, Subtype};
-use flowcept_provenance::observation::FileKind;
+use flowcept_provenance::observation::{FileKind, Observation};
 use flowcept_provenance::relation::Manner;
 use flowcept_provenance::role::Role;
 use tempfile::TempDir;
@@ -81,6 +81,13 @@ impl Captured {
     /// What was told of the newest run.
     pub fn told(&self) -> Rc<Run> {
         self.library().find("last").unwrap_or_else(|e| panic!("{e}; the run said: {}", self.stderr()))
+    }
+
+    /// What was captured of the newest run.
+    pub fn observations(&self) -> Vec<Observation> {
+        let id = self.told().workflow.id;
+        let store = Store::open(self.store.path().to_path_buf()).expect("because the run made it");
+        log::read(&store.log_path(id)).expect("because it was just written").observations
     }
 
     /// The store, for questions; where a descendant outlived the command, once that has ended too.

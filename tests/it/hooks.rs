@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use flowcept_agent::store::{Store, log};
 use flowcept_provenance::activity::Outcome;
 use flowcept_provenance::observation::{FileKind, Observation};
 use harness::host::{library, need};
@@ -52,9 +51,7 @@ fn is_told(name: &str, shows: &str) -> Option<bool> {
     let used = |end: &str| told.used.iter().any(|u| u.path.ends_with(end));
     let made = || told.generated.iter().any(|g| Path::new(&*g.path).starts_with(dir) && g.path.contains("/out"));
     let gap = |kind: &str| told.gaps.iter().any(|g| *g.kind == *kind || g.why.starts_with(kind));
-    let store = Store::open(captured.store.path().to_path_buf()).expect("because the folder is ours");
-    let log = log::read(&store.log_path(run.workflow.id)).expect("because it was just written");
-    let observations = log.observations;
+    let observations = captured.observations();
     Some(match shows {
         "used" => used("/in"),
         "made" => made(),
@@ -65,6 +62,13 @@ fn is_told(name: &str, shows: &str) -> Option<bool> {
         "look.so" => used("/look.so"),
         "true" => told.activities.iter().any(|a| &*a.name == "true"),
         "seven" => told.activities.iter().any(|a| a.outcome == Outcome::Exited(7)),
+        "elsewhere" => {
+            let place = |o: &Observation| match o {
+                Observation::Execed(o) => Some(o.credentials.mount_namespace),
+                _ => None,
+            };
+            observations.iter().filter_map(place).collect::<BTreeSet<_>>().len() == 2
+        }
         "without" => gap("processes that the library was not in"),
         kind => gap(kind),
     })

@@ -6,10 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use flowcept_provenance::activity::Activity;
+use flowcept_provenance::observation::Observation;
 use flowcept_provenance::relation::Manner;
 use harness::host::need;
 use harness::oracle;
-use harness::run::{Captured, seen};
+use harness::run::{Captured, Run, seen};
 
 use crate::workloads::{self, Least};
 
@@ -79,18 +80,23 @@ fn compare(prepare: &dyn Fn(&Path), command: &[&str], least: Least) {
     let diff = crate::oracle::difference(&informed(&theirs), &informed(&ours));
     assert!(diff.is_empty(), "the kernel (-) and the library (+) differ in who was informed:\n{diff}");
     again();
-    ids_are_equal(command, &dir, &environment);
+    let (kernel, library) = both_watch(command, &dir, &environment);
+    ids_are_equal(&kernel.told(), &library.told());
 }
 
-/// Kernel and library watch one run, each into a store of its own: they name each task alike.
-fn ids_are_equal(command: &[&str], dir: &Path, environment: &[(&str, &str)]) {
+/// Kernel and library watch one run, each into a store of its own.
+fn both_watch(command: &[&str], dir: &Path, environment: &[(&str, &str)]) -> (Captured, Captured) {
     let inside = tempfile::tempdir().expect("because tests may write temporary files");
     let library = format!("LD_PRELOAD={}", harness::host::library().display());
     let spool = format!("FLOWCEPT_STORE={}", inside.path().display());
     let with_library = [&["env", &library, &spool], command].concat();
     let kernel = Captured::of(&with_library, dir, environment);
     let inside = Captured { store: inside, output: kernel.output.clone() };
-    let (theirs, ours) = (kernel.told(), inside.told());
+    (kernel, inside)
+}
+
+/// They name each task alike.
+fn ids_are_equal(theirs: &Run, ours: &Run) {
     let id = |a: &Activity| a.process.task_id();
     let named: HashSet<_> = ours.told.activities.iter().map(id).collect();
     let told_for_its_segment = |a: &(usize, &Activity)| {
@@ -138,6 +144,53 @@ fn a_file_has_one_key() {
         assert_eq!(kernel.len(), 6, "{kernel:?}");
         assert_eq!(keys(Captured::preloaded(&command, dir.path(), &[])), kernel);
     }
+}
+
+/// Who is started is told where he is: he is named as the kernel names him, also where he is elsewhere, and asks /proc only
+/// where he may have been started in another clock tick than that in which he says so.
+#[test]
+fn who_is_started_is_named_as_the_kernel_names_him() {
+    if !need(&["bpf"]) {
+        return;
+    }
+    let scripts = [
+        ("sh", "i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done"),
+        ("bash", "for i in {1..200}; do /bin/true; (exec /bin/true); done"),
+        (
+            "python3",
+            "import subprocess as s, os\nfor i in range(100): s.call('/bin/true'); os.waitpid(os.posix_spawn('/bin/true', ['true'], os.environ), 0)",
+        ),
+        ("sh", "for i in 1 2 3 4 5 6 7 8 9; do env env env env env env true; done"),
+        (
+            "sh",
+            "unshare -m sh -c 'cat a; (cat a)'; unshare -pf sh -c 'cat a; (cat a); env cat a'; nice sh -c 'cat a; exec cat a'",
+        ),
+    ];
+    for (program, script) in scripts {
+        let dir = tempfile::tempdir().expect("because tests may write temporary files");
+        fs::write(dir.path().join("a"), "words\n").expect("because the folder is ours");
+        let (kernel, library) = both_watch(&[program, "-c", script], dir.path(), &[]);
+        ids_are_equal(&kernel.told(), &library.told());
+        let places = |captured: &Captured| {
+            let mut places: Vec<_> = captured.observations().iter().filter_map(place).collect();
+            places.sort_unstable();
+            places
+        };
+        let library_places = places(&library);
+        let mut kernel_places = places(&kernel);
+        kernel_places.retain(|(_, process, _)| library_places.iter().any(|(_, known, _)| known == process));
+        assert_eq!(kernel_places, library_places, "{script}");
+        let asks = |o: &Observation| matches!(o, Observation::Touched(t) if t.path.as_deref().is_some_and(|p| p.starts_with("/proc/") && p.ends_with("/stat")));
+        let asked = kernel.observations().iter().filter(|o| asks(o)).count();
+        // How many need not depends on how fast this machine is just now.
+        assert!(asked < library_places.len() || library_places.len() < 200, "{asked} ask: {script}");
+    }
+}
+
+/// An image's program, process and mount namespace.
+fn place(observation: &Observation) -> Option<(String, String, u32)> {
+    let Observation::Execed(o) = observation else { return None };
+    Some((o.executable_path.to_string(), format!("{:?}", o.process), o.credentials.mount_namespace))
 }
 
 /// A path is told as it really is, also through links, and where its folder is gone when the spool is taken in.

@@ -77,6 +77,8 @@ fn sync(root: &Path, copy: &Path) -> Result<()> {
 const ORDER: [&str; 6] = ["calls::", "files::", "identity::", "run::", "export::", ""];
 /// The same for what happens only where kernel and library watch together.
 const OF_BOTH: [&str; 2] = ["both::", ""];
+/// The same for what the library alone does.
+const OF_INSIDE: [&str; 2] = ["preload::", ""];
 
 /// The test that calls what the hooks stand in for.
 const OF_HOOKS: &str = "hooks::each_is_told";
@@ -188,7 +190,11 @@ impl Bench {
     fn rule(&self, rule: &Rule, survivors: &mut Vec<String>) -> Result<()> {
         match self.build(&[])? {
             Some(tests) => {
-                let order = if rule.name.starts_with("both: ") { &OF_BOTH[..] } else { &ORDER };
+                let order = match rule.name.split_once(": ") {
+                    Some(("both", _)) => &OF_BOTH[..],
+                    Some(("inside", _)) => &OF_INSIDE,
+                    _ => &ORDER,
+                };
                 self.judge(rule.name, order, &tests, None, survivors)
             }
             None => bail!("{}: what it changes does not build: correct it in rules.rs", rule.name),

@@ -1,11 +1,12 @@
-//! exec(3) and posix_spawn(3): what they start keeps the library. Where the environment lacks it, a function that takes an
-//! environment stands for the one that does not: the C library's own do nothing else.
+//! exec(3) and posix_spawn(3): what they start keeps the library, and is told where it is. A function that takes an environment
+//! stands for the one that does not: the C library's own do nothing else.
 
 use core::ffi::{c_char, c_int, c_void};
 
 use crate::environment::Strings;
 use crate::inherit::{kept, lacks, with_words};
 use crate::lifecycle::{execing, not_execed, started, started_without, starting};
+use crate::place::{word_of_child, word_of_next};
 
 unsafe extern "C" {
     static environ: Strings;
@@ -26,7 +27,9 @@ macro_rules! execs {
             let real = unsafe { core::mem::transmute::<*mut c_void, Function>(next!($symbol)) };
             let begun = execing($asked);
             // SAFETY: the caller keeps to the function's contract; the environment lasts as long as the call.
-            let made = kept(environment, &mut |environment| unsafe { real($($before,)* environment $(, $flags)?) });
+            let made = kept(environment, word_of_next(), &mut |environment| unsafe {
+                real($($before,)* environment $(, $flags)?)
+            });
             not_execed(begun, $asked);
             made
         }
@@ -49,7 +52,7 @@ macro_rules! execs_here {
     ($($symbol:ident as $other:ident;)*) => {$(
         #[unsafe(no_mangle)]
         unsafe extern "C" fn $symbol(name: *const c_char, arguments: Strings) -> c_int {
-            if lacks(here()) {
+            if word_of_next().is_some() || lacks(here()) {
                 // SAFETY: as the caller's call.
                 return unsafe { $other(name, arguments, here()) };
             }
@@ -153,7 +156,7 @@ macro_rules! spawns {
             // SAFETY: the next definition of this symbol has this symbol's type.
             let real = unsafe { core::mem::transmute::<*mut c_void, Function>(next!($symbol)) };
             let begun = starting();
-            let made = kept(environment, &mut |environment| {
+            let made = kept(environment, word_of_child(begun), &mut |environment| {
                 // SAFETY: the caller keeps to the function's contract; the environment lasts as long as the call.
                 unsafe { real(pid, name, actions, attributes, arguments, environment) }
             });

@@ -6,6 +6,7 @@ use flowcept_wire::gap;
 
 use crate::descriptors::unseen;
 use crate::lifecycle::{borrowing, exiting, lent, more_loaded, sandboxed, segment, started, starting, waited};
+use crate::place::moved;
 use crate::real::failed;
 use crate::segment::unseen_fork;
 
@@ -19,6 +20,8 @@ hooks! {
     [waitid] (kind: c_int, id: u32, told: *mut c_int, options: c_int) -> c_int,
         (), |_, made| if made == 0 { told_by_code(told) };
     [_exit _Exit quick_exit] (status: c_int) -> (), exiting(status), |_, _| ();
+    [unshare] (flags: c_int) -> c_int, (), |_, made| if made == 0 { moved() };
+    [setns] (fd: c_int, kind: c_int) -> c_int, (), |_, made| if made == 0 { moved() };
     // What was loaded is told while it is there.
     [dlclose] (handle: *mut c_void) -> c_int, segment(), |_, _| ();
 }
@@ -82,12 +85,15 @@ extern "C" fn calling(number: *mut c_void) {
     const CLONE: usize = 56;
     const FORK: usize = 57;
     const IO_SUBMIT: usize = 209;
+    const UNSHARE: usize = 272;
+    const SETNS: usize = 308;
     const SECCOMP: usize = 317;
     const IO_URING_ENTER: usize = 426;
     const CLONE3: usize = 435;
     let mechanism = match number as usize {
         SECCOMP => return sandboxed(),
         CLONE | FORK | CLONE3 => return unseen_fork(),
+        UNSHARE | SETNS => return moved(),
         IO_URING_ENTER => gap::IO_URING,
         IO_SUBMIT => gap::LIBAIO,
         number if FOR_FILES.iter().any(|n| usize::from(*n) == number) => gap::NUMBERED_CALL,
@@ -107,8 +113,12 @@ extern "C" fn controlling(option: *mut c_void) {
 const CLONE_VM: c_int = 0x100;
 const CLONE_VFORK: c_int = 0x4000;
 const CLONE_THREAD: c_int = 0x1_0000;
+const CLONE_NEWNS: c_int = 0x2_0000;
 
 fn cloning(flags: c_int) -> u64 {
+    if flags & CLONE_NEWNS != 0 {
+        moved();
+    }
     if flags & (CLONE_VM | CLONE_THREAD) == CLONE_VM {
         borrowing();
     } else if flags & CLONE_VM == 0 {

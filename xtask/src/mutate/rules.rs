@@ -28,6 +28,8 @@ const DECODE: &str = "agent/src/capture/decode.rs";
 const REDACT: &str = "agent/src/capture/redact.rs";
 const INDEX: &str = "agent/src/store/index.rs";
 const LEASE: &str = "agent/src/session/lease.rs";
+const INHERIT: &str = "preload/src/inherit.rs";
+const PLACE: &str = "preload/src/place.rs";
 const KNOWN: &str = "agent/src/capture/spool/known.rs";
 
 pub(super) const RULES: &[Rule] = &[
@@ -208,10 +210,13 @@ pub(super) const RULES: &[Rule] = &[
     ),
     rule(
         "both: who has only died is told by who waited",
-        "agent/src/capture/spool.rs",
-        "let ends = family.ends_of_known(&images);",
-        "let ends: Vec<_> = family.ends_of_known(&images).into_iter().filter(|e| e.pid == 0).collect();",
+        "agent/src/capture/spool/taken.rs",
+        "let ends_of_known = family.ends_of_known(&images);",
+        "let ends_of_known: Vec<_> = family.ends_of_known(&images).into_iter().filter(|e| e.pid == 0).collect();",
     ),
+    rule("inside: who is started is told where he is", INHERIT, "word.iter().for_each(|word| word.put(&mut put));", ""),
+    rule("inside: that is believed within a clock tick", PLACE, "start == boot_clock() / TICK", "start > 0"),
+    rule("inside: nothing is said of other namespaces", PLACE, "PID_NAMESPACE.store(0, Ordering::Relaxed);", ""),
     rule("17: processes balance", TELL, "if books.forked > books.ended + books.living {", "if false {"),
     rule("17: records balance", TELL, "if books.written > books.decoded {", "if false {"),
     rule(
