@@ -274,11 +274,14 @@ fn as_it_is(named: Option<PathBuf>) -> Result<Store> {
 
 /// Runs a parsed command line.
 pub fn run(cli: Cli) -> Result<ExitCode> {
-    // A reader that has gone (`| head`) is no error worth a message.
-    #[expect(unsafe_code, reason = "std ignores SIGPIPE before main")]
-    // SAFETY: sets a default disposition, before any thread.
+    #[expect(unsafe_code, reason = "std ignores SIGPIPE before main, and has no word for its allocator")]
+    // SAFETY: before any thread.
     unsafe {
+        // A reader that has gone (`| head`) is no error worth a message.
         libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        // What one table gives back the next asks for: the kernel clears page by page what goes through its hands in between.
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 32 << 20);
     }
     let named = cli.store;
     match cli.command {

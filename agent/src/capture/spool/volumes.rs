@@ -37,6 +37,8 @@ impl Folder {
     /// After so many questions one reads what there is, if that is not much more than what was asked.
     const ENOUGH: usize = 4;
     const MUCH: usize = 64;
+    /// Bytes of a folder's size for each name in it, about: exactly so on tmpfs, more on most.
+    const NAME: u64 = 20;
 
     /// Whether the name, with which the path ends, is a symbolic link.
     fn has_link(&mut self, path: &str, name: &str) -> bool {
@@ -52,9 +54,14 @@ impl Folder {
 
     fn list(&self) -> Option<HashSet<OsString>> {
         let folder = if self.real.is_empty() { "/" } else { &self.real };
+        let most = self.asked * Self::MUCH;
+        if fs::metadata(folder).is_ok_and(|m| m.len() / Self::NAME > most as u64) {
+            return None;
+        }
         let mut links = HashSet::new();
         for (place, entry) in fs::read_dir(folder).into_iter().flatten().flatten().enumerate() {
-            if place > self.asked * Self::MUCH {
+            // Some filesystems tell no size.
+            if place > most {
                 return None;
             }
             if entry.file_type().is_ok_and(|t| t.is_symlink()) {
