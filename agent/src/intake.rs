@@ -165,6 +165,8 @@ pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance
         _ => taken.tell(boot, host, each),
     }
     let told = lineage.tell();
+    // Its memory is used again.
+    drop(lineage);
     let written = written.and_then(|()| log.end(&workflow)).map_err(anyhow::Error::from);
     written.and_then(|()| Ok(fs::rename(&part, &path)?)).inspect_err(|_| drop(fs::remove_file(&part)))?;
     drop(log);
