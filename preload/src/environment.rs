@@ -19,10 +19,12 @@ pub(crate) fn pointers(mut strings: Strings) -> impl Iterator<Item = *const c_ch
         if strings.is_null() {
             return None;
         }
-        // SAFETY: a null pointer ends the array.
-        let text = unsafe { *strings };
-        // SAFETY: another one follows.
-        (!text.is_null()).then(|| strings = unsafe { strings.add(1) }).map(|()| text)
+        // SAFETY: an array of C strings that a null pointer ends (environ(7)): another follows each.
+        unsafe {
+            let text = *strings;
+            strings = strings.add(usize::from(!text.is_null()));
+            Some(text).filter(|text| !text.is_null())
+        }
     })
 }
 
