@@ -2,6 +2,7 @@
 
 mod doctor;
 mod run;
+mod ship;
 mod show;
 mod spool;
 
@@ -84,6 +85,24 @@ enum Command {
         /// `all` writes every use of every role in the task itself, without bounds
         #[arg(long, value_enum, default_value_t = Files::Bounded)]
         files: Files,
+    },
+    /// Deliver finished workflows to a queue, each once: what was not delivered before
+    #[command(
+        after_help = "Examples:\n  flowcept ship --to redis://127.0.0.1:6379\n  MQ_URI=redis://user:password@queue flowcept ship --json\n\nMessages are Flowcept's: its consumers take them as they are. Redis keeps nothing for who is not subscribed: what nobody\ntook waits in the store, and the next `flowcept ship` goes on there."
+    )]
+    Ship {
+        /// A Redis server: redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]
+        #[arg(long, value_name = "URL", env = "MQ_URI", hide_env_values = true)]
+        to: String,
+        /// Its channel
+        #[arg(long, value_name = "NAME", env = "MQ_CHANNEL", hide_env_values = true, default_value = "interception")]
+        channel: String,
+        /// How long to try where the server cannot be reached or nobody is subscribed, as 30s or 5m
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s")]
+        wait: std::time::Duration,
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
     },
     /// Print where the library is that watches a program from inside
     #[command(after_help = "Example:\n  LD_PRELOAD=$(flowcept preload-path) ./pipeline.sh; flowcept show last")]
@@ -292,6 +311,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Show { workflow, failed, json } => show::show(&store(named)?, &workflow, failed, json),
         Command::Lineage(args) => lineage(&store(named)?, &args),
         Command::Export { workflow, format, files } => export(&store(named)?, &workflow, format, files),
+        Command::Ship { to, channel, wait, json } => ship::ship(&store(named)?, &to, &channel, wait, json),
         Command::Store { command: StoreCommand::Rebuild } => {
             let store = store(named)?;
             let count = store.rebuild()?;

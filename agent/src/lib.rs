@@ -3,7 +3,7 @@
 //! Modules in reading order; upper ones may use lower ones, never the reverse (`cargo xtask tidy` checks):
 //!
 //! layers:
-//! cli > output > session query intake > context capture > store formats > exit_code workflow
+//! cli > output > session query intake > sinks context capture > store formats > exit_code workflow
 
 pub mod cli;
 
@@ -15,6 +15,7 @@ pub mod session;
 
 pub mod capture;
 pub mod context;
+pub mod sinks;
 
 pub mod formats;
 pub mod store;

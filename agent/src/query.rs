@@ -83,6 +83,11 @@ impl Library {
         Ok(run)
     }
 
+    /// Keeps a run no longer that will not be asked for again.
+    pub fn forget(&mut self, number: u64) {
+        self.runs.remove(&number);
+    }
+
     /// The run that `name` means: `last`, an id, the beginning of one, or a name (the newest of that name).
     pub fn find(&mut self, name: &str) -> Result<Rc<Run>, StoreError> {
         let all = self.index.reader()?.workflows()?;

@@ -5,4 +5,5 @@ pub mod host;
 pub mod lua;
 pub mod oracle;
 pub mod random;
+pub mod redis;
 pub mod run;

@@ -9,17 +9,17 @@ use harness::host::{need, root};
 use harness::run::Captured;
 
 /// A Python with the packages that read what we write, made on first use.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON
         .get_or_init(|| {
             let venv = root().join("target/readers");
             let python = venv.join("bin/python");
-            let done = venv.join("installed-flowcept-1.0.3-prov-3.2.3");
+            let done = venv.join("installed-flowcept-1.0.3-redis-lmdb-psutil-prov-3.2.3");
             if !done.exists() {
                 let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).status();
                 assert!(made.is_ok_and(|s| s.success()), "python3 -m venv (package python3-venv)");
-                let packages = ["flowcept==1.0.3", "pandas", "prov==3.2.3"];
+                let packages = ["flowcept[redis,lmdb]==1.0.3", "pandas", "psutil", "prov==3.2.3"];
                 let installed = Command::new(&python).args(["-m", "pip", "install", "-q"]).args(packages).status();
                 assert!(installed.is_ok_and(|s| s.success()), "pip install {packages:?}");
                 fs::write(&done, "").expect("because the folder was just made");

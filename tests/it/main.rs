@@ -12,6 +12,7 @@ mod loss;
 mod oracle;
 mod preload;
 mod run;
+mod sinks;
 mod spool;
 mod suites;
 mod terminal;

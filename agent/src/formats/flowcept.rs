@@ -294,6 +294,11 @@ pub fn workflow(w: &Workflow, told: &Provenance, base: Base<'_>) -> Value {
     clean(document)
 }
 
+/// A document as queues carry it: a msgpack map, as Flowcept's consumers take it.
+pub fn packed(document: &Value) -> Vec<u8> {
+    rmp_serde::to_vec(document).expect("because all of JSON has its place in msgpack")
+}
+
 /// What concerns one task.
 #[derive(Clone, Default)]
 struct Parts<'a> {
@@ -667,5 +672,18 @@ mod tests {
         {
             assert_eq!(clean(json!(value)), json!(sent));
         }
+    }
+
+    /// What Python's msgpack 1.2.4 makes of it.
+    #[test]
+    fn a_packed_document_is_what_python_packs() {
+        let document = r#"{"type":"task","task_id":"p2","parent_task_id":"p1",
+            "workflow_id":"11111111-2222-4333-8444-555555555555","campaign_id":"camp-ext","activity_id":"/usr/bin/uniq",
+            "subtype":"process","started_at":1795470003.0,"ended_at":1795470004.0,"status":"FINISHED",
+            "used":{"file":"/data/sorted.txt"},"generated":{"file":"/data/u.txt"},"hostname":"node1"}"#;
+        let python = "8da474797065a47461736ba77461736b5f6964a27032ae706172656e745f7461736b5f6964a27031ab776f726b666c6f775f6964d92431313131313131312d323232322d343333332d383434342d353535353535353535353535ab63616d706169676e5f6964a863616d702d657874ab61637469766974795f6964ad2f7573722f62696e2f756e6971a773756274797065a770726f63657373aa737461727465645f6174cb41dac12cacc00000a8656e6465645f6174cb41dac12cad000000a6737461747573a846494e4953484544a47573656481a466696c65b02f646174612f736f727465642e747874a967656e65726174656481a466696c65ab2f646174612f752e747874a8686f73746e616d65a56e6f646531";
+        let document = serde_json::from_str(document).expect("because it is JSON");
+        let packed: String = packed(&document).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(packed, python);
     }
 }
