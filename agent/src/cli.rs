@@ -86,18 +86,18 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Files::Bounded)]
         files: Files,
     },
-    /// Deliver finished workflows to a queue, each once: what was not delivered before
+    /// Deliver finished workflows to Flowcept's queue or database, each once: what was not delivered before
     #[command(
-        after_help = "Examples:\n  flowcept ship --to redis://127.0.0.1:6379\n  MQ_URI=redis://user:password@queue flowcept ship --json\n\nMessages are Flowcept's: its consumers take them as they are. Redis keeps nothing for who is not subscribed: what nobody\ntook waits in the store, and the next `flowcept ship` goes on there."
+        after_help = "Examples:\n  flowcept ship --to redis://127.0.0.1:6379\n  MQ_URI=redis://user:password@queue flowcept ship --json\n  flowcept ship --to lmdb:flowcept_lmdb\n\nDocuments are Flowcept's: its consumers and its tools take them as they are. Redis keeps nothing for who is not subscribed:\nwhat nobody took waits in the store, and the next `flowcept ship` goes on there."
     )]
     Ship {
-        /// A Redis server: redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]
+        /// A Redis server, redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], or a folder for Flowcept's LMDB database, lmdb:FOLDER
         #[arg(long, value_name = "URL", env = "MQ_URI", hide_env_values = true)]
         to: String,
-        /// Its channel
+        /// The channel of a Redis server
         #[arg(long, value_name = "NAME", env = "MQ_CHANNEL", hide_env_values = true, default_value = "interception")]
         channel: String,
-        /// How long to try where the server cannot be reached or nobody is subscribed, as 30s or 5m
+        /// How long to try where a server cannot be reached, nobody is subscribed, or Flowcept has the database open, as 30s or 5m
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s")]
         wait: std::time::Duration,
         /// JSON instead of text

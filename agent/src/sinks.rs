@@ -1,21 +1,21 @@
-//! Where messages go, one file a sink; an [`outlet`] is a sink with its place in the store. They do not know what messages say.
+//! Where documents go, one file a sink; an [`outlet`] is a sink with its place in the store. They do not know what documents say.
 
+pub mod lmdb;
 pub mod outlet;
 pub mod redis;
 
-/// A message as it is sent: a msgpack map (Flowcept's wire format).
-pub type Message = Vec<u8>;
+use serde_json::Value;
 
-/// Takes messages for others.
+/// Takes documents for others.
 pub trait Sink {
     /// What it is called, for people and as the name of its cursor: without user and password.
     fn place(&self) -> &str;
 
-    /// Delivers messages, all or none, in their order: when it returns, who is there has them.
-    fn deliver(&mut self, messages: &[Message]) -> Result<(), Undelivered>;
+    /// Delivers documents, all or none, in their order: when it returns, who is there has them.
+    fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered>;
 }
 
-/// Why messages were not delivered.
+/// Why documents were not delivered.
 #[derive(Debug, thiserror::Error)]
 pub enum Undelivered {
     /// It may go better later.

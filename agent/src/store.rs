@@ -5,7 +5,7 @@ mod bytes;
 mod codec;
 pub mod index;
 pub mod log;
-mod place;
+pub(crate) mod place;
 pub mod record;
 
 use std::fs;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -88,43 +88,82 @@ impl Subscriber {
     }
 }
 
-/// Flowcept's own consumer takes what we publish into its database, and that is what we sent.
-#[test]
-fn flowcept_stores_what_is_published() {
-    if !need(&["python", "redis-cli"]) {
-        return;
-    }
-    let (work, captured) = example();
-    let server = Server::start(&[]);
-    let home = tempfile::tempdir().expect("because tests may write temporary files");
-    let settings = home.path().join("settings.yaml");
-    let database = home.path().join("lmdb");
-    fs::write(
-        &settings,
-        format!(
+/// Flowcept 1.0.3 with settings of its own.
+struct Flowcept {
+    home: tempfile::TempDir,
+}
+
+impl Flowcept {
+    /// With its queue on this port, where it has one.
+    fn new(queue: Option<u16>) -> Self {
+        let home = tempfile::tempdir().expect("because tests may write temporary files");
+        let (enabled, port) = (queue.is_some(), queue.unwrap_or(6379));
+        let settings = format!(
             "project: {{db_flush_mode: online, enrich_messages: true, dump_buffer: {{enabled: false}}}}
-mq: {{enabled: true, type: redis, host: 127.0.0.1, port: {port}, channel: interception, buffer_size: 50, insertion_buffer_time_secs: 1}}
-kv_db: {{enabled: true, host: 127.0.0.1, port: {port}}}
+mq: {{enabled: {enabled}, type: redis, host: 127.0.0.1, port: {port}, channel: interception, buffer_size: 50, insertion_buffer_time_secs: 1}}
+kv_db: {{enabled: {enabled}, host: 127.0.0.1, port: {port}}}
 db_buffer: {{insertion_buffer_time_secs: 1, buffer_size: 50}}
 databases: {{lmdb: {{enabled: true, path: {}}}, mongodb: {{enabled: false}}}}
 telemetry_capture: {{}}
 adapters: {{}}
 agent: {{}}
 ",
-            database.display(),
-            port = server.port
-        ),
-    )
-    .expect("because the folder is ours");
-    let theirs = |program: &Path| {
+            home.path().join("lmdb").display()
+        );
+        fs::write(home.path().join("settings.yaml"), settings).expect("because the folder is ours");
+        Self { home }
+    }
+
+    fn database(&self) -> PathBuf {
+        self.home.path().join("lmdb")
+    }
+
+    fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command.env("FLOWCEPT_SETTINGS_PATH", &settings).env("HOME", home.path()).current_dir(home.path());
-        command.env("FLOWCEPT_SKIP_START_CLEANUP", "1").stdin(Stdio::null());
+        command.env("FLOWCEPT_SETTINGS_PATH", self.home.path().join("settings.yaml")).env("HOME", self.home.path());
+        command.current_dir(self.home.path()).env("FLOWCEPT_SKIP_START_CLEANUP", "1").stdin(Stdio::null());
         command
-    };
-    let flowcept = python().with_file_name("flowcept");
-    let log = fs::File::create(home.path().join("consumer.log")).expect("because the folder is ours");
-    let mut consumer = theirs(&flowcept)
+    }
+
+    fn run(&self, program: &Path, arguments: &[&str]) -> String {
+        let output = self.command(program).args(arguments).output().expect("because it was just installed");
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Asserts that what the newest run exports, and nothing else, is what it has stored; how many documents.
+    fn has(&self, captured: &Captured) -> usize {
+        let sent = captured.ask(&["export", "last"]);
+        let buffer = self.home.path().join("sent.jsonl");
+        fs::write(&buffer, &sent).expect("because the folder is ours");
+        let script = root().join("tests/programs/check_database.py");
+        let count = sent.lines().count();
+        let found = self.run(&python(), &[&script.to_string_lossy(), &buffer.to_string_lossy()]);
+        assert!(found.contains(&format!("{count} documents are equal")), "{found}");
+        let id = captured.told().workflow.id;
+        let counted = self.run(&program(), &["--workflow-count", &format!("--workflow-id={id}")]);
+        assert!(counted.contains(&format!("\"tasks\": {}", count - 1)), "{counted}");
+        count
+    }
+}
+
+/// Flowcept's command line.
+fn program() -> PathBuf {
+    python().with_file_name("flowcept")
+}
+
+/// Flowcept's own consumer takes what we publish into its database, and that is what we sent.
+#[test]
+fn flowcept_stores_what_is_published() {
+    if !need(&["python", "redis-cli"]) {
+        return;
+    }
+    let (_work, captured) = example();
+    let server = Server::start(&[]);
+    let theirs = Flowcept::new(Some(server.port));
+    let log = fs::File::create(theirs.home.path().join("consumer.log")).expect("because the folder is ours");
+    let mut consumer = theirs
+        .command(&program())
         .arg("--start-consumption-services")
         .stderr(log.try_clone().expect("because it is open"))
         .stdout(log)
@@ -135,18 +174,77 @@ agent: {{}}
     let said = shipped(&captured, &["--to", &server.url()]);
     // Its buffer is written within a second.
     sleep(Duration::from_secs(3));
-    let stopped = theirs(&flowcept).arg("--stop-consumption-services").output().expect("because it is there");
-    assert!(stopped.status.success(), "{}", String::from_utf8_lossy(&stopped.stderr));
+    theirs.run(&program(), &["--stop-consumption-services"]);
     consumer.0.wait().expect("because it was started");
-    let buffer = work.path().join("buffer.jsonl");
-    let sent = captured.ask(&["export", "last"]);
-    fs::write(&buffer, &sent).expect("because the folder is ours");
-    let count = sent.lines().count();
-    assert!(said.contains(&format!("1 workflows in {count} messages")), "{said}");
-    let check = theirs(&python()).arg(root().join("tests/programs/check_database.py")).arg(&buffer).output();
-    let check = check.expect("because the interpreter is there");
-    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
-    assert!(String::from_utf8_lossy(&check.stdout).contains(&format!("{count} documents are equal")));
+    let count = theirs.has(&captured);
+    assert!(said.contains(&format!("1 workflows in {count} documents")), "{said}");
+}
+
+/// Flowcept's tools answer on the database that we write, also on what comes to one that is there.
+#[test]
+fn flowcept_reads_our_database() {
+    if !need(&["python"]) {
+        return;
+    }
+    let (_work, first) = example();
+    let (_work, second) = example();
+    let theirs = Flowcept::new(None);
+    let to = format!("lmdb:{}", theirs.database().display());
+    for captured in [&first, &second] {
+        let said = shipped(captured, &["--to", &to, "--json"]);
+        let said: serde_json::Value = serde_json::from_str(&said).expect("because it is JSON");
+        let count = theirs.has(captured);
+        assert_eq!(said, serde_json::json!({"to": to, "workflows": 1, "documents": count}));
+        assert!(shipped(captured, &["--to", &to]).starts_with("0 workflows"));
+    }
+    theirs.has(&first);
+}
+
+/// Who has it open, or what lies in its place, is told; a database is written once it is closed.
+#[test]
+fn a_database_that_cannot_be_written() {
+    if !need(&["python", "bindfs"]) {
+        return;
+    }
+    let (_work, captured) = example();
+    let theirs = Flowcept::new(None);
+    let to = format!("lmdb:{}", theirs.database().display());
+    let refused = |to: &str, why: &str| {
+        let output = ship(&captured, &["--to", to, "--wait", "0s"]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said(&output).contains(why), "{}", said(&output));
+    };
+    // As its web service and its consumer have it.
+    let script = "import lmdb, sys; e = lmdb.open(sys.argv[1], map_size=10**9, max_dbs=5); print('open', flush=True); sys.stdin.read()";
+    let mut holder = Command::new(python())
+        .args(["-c", script, &theirs.database().to_string_lossy()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map(Helper)
+        .expect("because the interpreter is there");
+    holder.0.stdout.take().expect("because it is piped").read_exact(&mut [0; 4]).expect("because it says so");
+    refused(&to, "a program of Flowcept has it open");
+    let mut waiting = command(captured.store.path(), &["--to", &to, "--wait", "60s"]);
+    let waiting = waiting.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("because the binary is there");
+    sleep(Duration::from_millis(300));
+    drop(holder.0.stdin.take());
+    holder.0.wait().expect("because it was started");
+    let output = waiting.wait_with_output().expect("because it was started");
+    assert!(output.status.success(), "{}", said(&output));
+    theirs.has(&captured);
+    // Another file.
+    let other = tempfile::tempdir().expect("because tests may write temporary files");
+    fs::write(other.path().join("data.mdb"), "something else".repeat(1000)).expect("because the folder is ours");
+    refused(&format!("lmdb:{}", other.path().display()), "there is another file in the database's place");
+    // A filesystem of FUSE, as those of many clusters are.
+    let mounted = tempfile::tempdir().expect("because tests may write temporary files");
+    let mount = Command::new("bindfs").arg(other.path()).arg(mounted.path()).status();
+    assert!(mount.is_ok_and(|s| s.success()), "bindfs mounts");
+    let network = ship(&captured, &["--to", &format!("lmdb:{}", mounted.path().display())]);
+    let unmounted = Command::new("fusermount").arg("-u").arg(mounted.path()).status();
+    assert!(said(&network).contains("is on a network filesystem"), "{}", said(&network));
+    assert!(unmounted.is_ok_and(|s| s.success()), "fusermount unmounts");
 }
 
 /// Redis keeps nothing: what nobody takes stays in the store, is sent when somebody is there, and once.
@@ -165,8 +263,8 @@ fn what_nobody_takes_waits() {
     let subscriber = Subscriber::to(&server, "provenance");
     let count = captured.ask(&["export", "last"]).lines().count();
     let place = format!("redis://127.0.0.1:{}/0 provenance", server.port);
-    assert_eq!(shipped(&captured, &to), format!("1 workflows in {count} messages to {place}\n"));
-    assert_eq!(shipped(&captured, &to), format!("0 workflows in 0 messages to {place}\n"));
+    assert_eq!(shipped(&captured, &to), format!("1 workflows in {count} documents to {place}\n"));
+    assert_eq!(shipped(&captured, &to), format!("0 workflows in 0 documents to {place}\n"));
     assert_eq!(subscriber.wait("workflow_id", count), count);
     // Another channel has taken nothing yet.
     let other = ["--to", &server.url(), "--wait", "0s"];

@@ -1,5 +1,6 @@
 //! `flowcept ship`: what an outlet has not delivered yet.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,15 +9,20 @@ use serde_json::json;
 
 use crate::formats::flowcept::{self, Files};
 use crate::query::Library;
-use crate::sinks::Message;
+use crate::sinks::Sink;
+use crate::sinks::lmdb::Lmdb;
 use crate::sinks::outlet::Outlet;
 use crate::sinks::redis::Redis;
 use crate::store::Store;
 
 /// Delivers all that waits, oldest first.
-pub(super) fn ship(store: &Store, url: &str, channel: &str, wait: Duration, as_json: bool) -> Result<ExitCode> {
+pub(super) fn ship(store: &Store, to: &str, channel: &str, wait: Duration, as_json: bool) -> Result<ExitCode> {
+    let sink: Box<dyn Sink> = match to.strip_prefix("lmdb:") {
+        Some(folder) => Box::new(Lmdb::open(Path::new(folder))?),
+        None => Box::new(Redis::open(to, channel)?),
+    };
     let mut library = Library::open(store)?;
-    let mut outlet = Outlet::open(store.folder(), Redis::open(url, channel)?, wait)?;
+    let mut outlet = Outlet::open(store.folder(), sink, wait)?;
     let numbers: Vec<u64> = library.index().reader()?.workflows()?.into_iter().map(|(number, _)| number).collect();
     let waiting: Vec<u64> = numbers.into_iter().filter(|number| *number >= outlet.next()).collect();
     let (mut workflows, mut count) = (0, 0);
@@ -25,17 +31,16 @@ pub(super) fn ship(store: &Store, url: &str, channel: &str, wait: Duration, as_j
         let base = |file: &_| run.base(file);
         let mut documents = vec![flowcept::workflow(&run.workflow, &run.told, &base)];
         documents.extend(flowcept::tasks(&run.workflow, &run.told, Files::Bounded, &base));
-        let messages: Vec<Message> = documents.iter().map(flowcept::packed).collect();
         let left = waiting.len() - workflows;
-        outlet.deliver(*number, &messages).with_context(|| format!("{workflows} workflows delivered; {left} wait"))?;
+        outlet.deliver(*number, &documents).with_context(|| format!("{workflows} workflows delivered; {left} wait"))?;
         library.forget(*number);
         workflows += 1;
-        count += messages.len();
+        count += documents.len();
     }
     if as_json {
-        println!("{}", json!({"to": outlet.place(), "workflows": workflows, "messages": count}));
+        println!("{}", json!({"to": outlet.place(), "workflows": workflows, "documents": count}));
     } else {
-        println!("{workflows} workflows in {count} messages to {}", outlet.place());
+        println!("{workflows} workflows in {count} documents to {}", outlet.place());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,5 @@
 //! A sink with its cursor over the store: what was delivered is never sent again, and what was not waits in the store. It retries;
-//! a message that is sent twice has the same id.
+//! a document that is sent twice has the same id.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{Message, Sink, Undelivered};
+use super::{Sink, Undelivered};
 
-/// Messages that are delivered together, and their bytes, at most.
-const BATCH: usize = 500;
-const BATCH_BYTES: usize = 1 << 20;
+/// Documents that are delivered together, at most: each has up to 60 kB.
+const BATCH: usize = 200;
 /// Between the first two attempts; doubled from one to the next.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -30,8 +30,8 @@ struct Cursor {
 }
 
 /// Delivers the workflows of one store to one sink.
-pub struct Outlet<S> {
-    sink: S,
+pub struct Outlet {
+    sink: Box<dyn Sink>,
     cursor: Cursor,
     path: PathBuf,
     /// Nobody else moves the cursor meanwhile.
@@ -39,9 +39,9 @@ pub struct Outlet<S> {
     patience: Duration,
 }
 
-impl<S: Sink> Outlet<S> {
+impl Outlet {
     /// Takes up where it was left; `patience` is how long a delivery is attempted.
-    pub fn open(store: &Path, sink: S, patience: Duration) -> Result<Self> {
+    pub fn open(store: &Path, sink: Box<dyn Sink>, patience: Duration) -> Result<Self> {
         let folder = store.join("outlets");
         DirBuilder::new()
             .recursive(true)
@@ -77,24 +77,14 @@ impl<S: Sink> Outlet<S> {
         self.sink.place()
     }
 
-    /// Delivers the messages of the workflow of this number, and notes that.
-    pub fn deliver(&mut self, number: u64, messages: &[Message]) -> Result<()> {
-        let mut left = messages;
-        while !left.is_empty() {
-            let mut bytes = 0;
-            let fits = |message: &&Message| {
-                bytes += message.len();
-                bytes <= BATCH_BYTES
-            };
-            let (batch, rest) = left.split_at(left.iter().take(BATCH).take_while(fits).count().max(1));
-            self.attempt(batch)?;
-            left = rest;
-        }
+    /// Delivers the documents of the workflow of this number, and notes that.
+    pub fn deliver(&mut self, number: u64, documents: &[Value]) -> Result<()> {
+        documents.chunks(BATCH).try_for_each(|batch| self.attempt(batch))?;
         self.cursor.next = number + 1;
         self.note().with_context(|| format!("note that a workflow was delivered in {}", self.path.display()))
     }
 
-    fn attempt(&mut self, batch: &[Message]) -> Result<()> {
+    fn attempt(&mut self, batch: &[Value]) -> Result<()> {
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
@@ -131,12 +121,15 @@ fn file_name(place: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use super::*;
 
     /// Fails as often as it is told to.
     struct Shaky {
         failures: usize,
-        got: Vec<usize>,
+        got: Rc<RefCell<Vec<usize>>>,
     }
 
     impl Sink for Shaky {
@@ -144,36 +137,34 @@ mod tests {
             "shaky://here"
         }
 
-        fn deliver(&mut self, messages: &[Message]) -> Result<(), Undelivered> {
+        fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered> {
             if self.failures > 0 {
                 self.failures -= 1;
                 return Err(Undelivered::Now("not now".into()));
             }
-            self.got.push(messages.len());
+            self.got.borrow_mut().push(documents.len());
             Ok(())
         }
-    }
-
-    fn outlet(store: &Path, failures: usize, patience: Duration) -> Outlet<Shaky> {
-        Outlet::open(store, Shaky { failures, got: Vec::new() }, patience).expect("because the folder is ours")
     }
 
     #[test]
     fn it_tries_again_and_goes_on_where_it_was() {
         let store = tempfile::tempdir().expect("because tests may write temporary files");
-        let mut first = outlet(store.path(), 2, Duration::from_secs(60));
+        let got = Rc::new(RefCell::new(Vec::new()));
+        let open = |failures, patience| {
+            Outlet::open(store.path(), Box::new(Shaky { failures, got: got.clone() }), Duration::from_secs(patience))
+        };
+        let good = |failures, patience| open(failures, patience).expect("because nobody else has it");
+        let mut first = good(2, 60);
         assert_eq!(first.next(), 0);
-        let other = Outlet::open(store.path(), Shaky { failures: 0, got: Vec::new() }, Duration::ZERO);
-        assert!(other.is_err_and(|e| e.to_string().contains("another flowcept delivers to shaky://here")));
-        first.deliver(4, &vec![vec![0; 10]; BATCH + 1]).expect("because the third attempt succeeds");
-        // A message may be larger than a batch.
-        first.deliver(5, &[vec![0; 10], vec![0; BATCH_BYTES + 1], vec![0; 10]]).expect("because it works");
-        assert_eq!(first.sink.got, [BATCH, 1, 1, 1, 1]);
+        assert!(open(0, 0).is_err_and(|e| e.to_string() == "another flowcept delivers to shaky://here just now"));
+        first.deliver(5, &vec![Value::Null; BATCH + 1]).expect("because the third attempt succeeds");
+        assert_eq!(*got.borrow(), [BATCH, 1]);
         drop(first);
-        let mut second = outlet(store.path(), 2, Duration::ZERO);
+        let mut second = good(2, 0);
         assert_eq!(second.next(), 6);
-        assert_eq!(second.deliver(6, &[vec![0]]).expect_err("because it has no patience").to_string(), "not now");
+        assert_eq!(second.deliver(6, &[Value::Null]).expect_err("because it has no patience").to_string(), "not now");
         drop(second);
-        assert_eq!(outlet(store.path(), 0, Duration::ZERO).next(), 6);
+        assert_eq!(good(0, 0).next(), 6);
     }
 }

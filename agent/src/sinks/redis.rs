@@ -1,12 +1,14 @@
-//! Redis, as Flowcept publishes by default: each message to one channel. Whoever is not subscribed gets nothing, and Redis keeps
+//! Redis, as Flowcept publishes by default: each document as a message to one channel. Whoever is not subscribed gets nothing, and Redis keeps
 //! nothing; so a batch counts as delivered only where somebody was, and none is sent to who does not keep up.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use redis::{Client, Connection, ErrorKind, IntoConnectionInfo, RedisError};
+use serde_json::Value;
 
-use super::{Message, Sink, Undelivered};
+use super::{Sink, Undelivered};
+use crate::formats::flowcept::packed;
 
 /// To connect, and for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,7 +38,7 @@ impl Redis {
     }
 
     /// Publishes all in one transaction; how many got them.
-    fn publish(&mut self, messages: &[Message]) -> Result<i64, Undelivered> {
+    fn publish(&mut self, documents: &[Value]) -> Result<i64, Undelivered> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(connected(&self.client)?),
@@ -49,8 +51,8 @@ impl Redis {
         }
         let mut pipe = redis::pipe();
         pipe.atomic();
-        for message in messages {
-            pipe.publish(&self.channel, message);
+        for document in documents {
+            pipe.publish(&self.channel, packed(document));
         }
         let receivers: Vec<i64> = pipe.query(connection).map_err(failed)?;
         Ok(receivers.into_iter().min().unwrap_or(0))
@@ -62,8 +64,8 @@ impl Sink for Redis {
         &self.place
     }
 
-    fn deliver(&mut self, messages: &[Message]) -> Result<(), Undelivered> {
-        let why = match self.publish(messages) {
+    fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered> {
+        let why = match self.publish(documents) {
             Ok(0) => {
                 Undelivered::Now(format!("nobody is subscribed to the channel {}: start a consumer", self.channel))
             }

@@ -27,10 +27,15 @@ const NETWORK: [u32; 12] = [
 /// Where the indices of stores on the network lie, one folder a user.
 const LOCAL: &str = "/var/tmp";
 
+/// Whether other hosts may change what is in a folder.
+pub(crate) fn is_on_network(folder: &Path) -> Result<bool, Error> {
+    let kind = nix::sys::statfs::statfs(folder)?.filesystem_type().0 as u32;
+    Ok(NETWORK.contains(&kind))
+}
+
 /// The folder for the index of the store in `folder`.
 pub(super) fn of_index(folder: &Path) -> Result<PathBuf, Error> {
-    let kind = nix::sys::statfs::statfs(folder)?.filesystem_type().0 as u32;
-    if !NETWORK.contains(&kind) {
+    if !is_on_network(folder)? {
         return Ok(folder.to_path_buf());
     }
     let user = nix::unistd::geteuid();
