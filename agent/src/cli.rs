@@ -1,5 +1,6 @@
 //! The command line: every flag and variable once. It answers nothing itself.
 
+mod consume;
 mod doctor;
 mod run;
 mod ship;
@@ -98,6 +99,27 @@ enum Command {
         #[arg(long, value_name = "NAME", env = "MQ_CHANNEL", hide_env_values = true, default_value = "interception")]
         channel: String,
         /// How long to try where a server cannot be reached, nobody is subscribed, or Flowcept has the database open, as 30s or 5m
+        #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s")]
+        wait: std::time::Duration,
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep what comes to Flowcept's queue in its database, until SIGINT, SIGTERM or Flowcept's own message to stop
+    #[command(
+        after_help = "Example:\n  flowcept consume --from redis://127.0.0.1:6379 --into lmdb:flowcept_lmdb\n\nMessages may be ours or of Flowcept's Python. One that cannot be kept is set aside in FOLDER/quarantine with its reason, and\nthe others are kept."
+    )]
+    Consume {
+        /// A Redis server, redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]
+        #[arg(long, value_name = "URL", env = "MQ_URI", hide_env_values = true)]
+        from: String,
+        /// The channel of a Redis server
+        #[arg(long, value_name = "NAME", env = "MQ_CHANNEL", hide_env_values = true, default_value = "interception")]
+        channel: String,
+        /// The folder of Flowcept's LMDB database, lmdb:FOLDER
+        #[arg(long, value_name = "DATABASE")]
+        into: String,
+        /// How long to try at the end where Flowcept has the database open, as 30s or 5m
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s")]
         wait: std::time::Duration,
         /// JSON instead of text
@@ -311,6 +333,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Show { workflow, failed, json } => show::show(&store(named)?, &workflow, failed, json),
         Command::Lineage(args) => lineage(&store(named)?, &args),
         Command::Export { workflow, format, files } => export(&store(named)?, &workflow, format, files),
+        Command::Consume { from, channel, into, wait, json } => consume::consume(&from, &channel, &into, wait, json),
         Command::Ship { to, channel, wait, json } => ship::ship(&store(named)?, &to, &channel, wait, json),
         Command::Store { command: StoreCommand::Rebuild } => {
             let store = store(named)?;

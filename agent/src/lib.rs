@@ -3,13 +3,14 @@
 //! Modules in reading order; upper ones may use lower ones, never the reverse (`cargo xtask tidy` checks):
 //!
 //! layers:
-//! cli > output > session query intake > sinks context capture > store formats > exit_code workflow
+//! cli > output > session query intake keeper > sinks context capture > store formats > exit_code workflow
 
 pub mod cli;
 
 pub mod output;
 
 pub mod intake;
+pub mod keeper;
 pub mod query;
 pub mod session;
 

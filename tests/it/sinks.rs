@@ -180,6 +180,112 @@ fn flowcept_stores_what_is_published() {
     assert!(said.contains(&format!("1 workflows in {count} documents")), "{said}");
 }
 
+/// Our keeper, which writes into this folder; it listens when this returns.
+fn keeper(server: &Server, folder: &Path, listeners: usize) -> Child {
+    let into = format!("lmdb:{}", folder.display());
+    let child = Command::new(binary())
+        .args(["consume", "--from", &server.url(), "--into", &into, "--json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("because the binary was just built");
+    server.wait_for_subscribers(listeners);
+    child
+}
+
+/// What a keeper said that is told to stop, or was.
+fn counts(keeper: Child) -> serde_json::Value {
+    let output = keeper.wait_with_output().expect("because it was started");
+    assert!(output.status.success(), "{}", said(&output));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", said(&output)))
+}
+
+fn stop(keeper: &Child) {
+    let pid = nix::unistd::Pid::from_raw(keeper.id().try_into().expect("because pids are small"));
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("because it runs");
+}
+
+/// Our keeper makes the same of what Flowcept's decorators and we publish as its own consumer does, and stops when it does.
+#[test]
+fn the_keeper_keeps_what_flowcept_keeps() {
+    if !need(&["python", "redis-cli"]) {
+        return;
+    }
+    let (_work, captured) = example();
+    let server = Server::start(&[]);
+    let (theirs, ours) = (Flowcept::new(Some(server.port)), Flowcept::new(None));
+    let keeper = keeper(&server, &ours.database(), 1);
+    let mut consumer = theirs
+        .command(&program())
+        .arg("--start-consumption-services")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map(Helper)
+        .expect("because it was just installed");
+    server.wait_for_subscribers(1);
+    while server.ask(&["client", "list", "type", "pubsub"]).lines().count() < 2 {
+        sleep(Duration::from_millis(50));
+    }
+    theirs.run(&python(), &[&root().join("tests/programs/produce.py").to_string_lossy()]);
+    shipped(&captured, &["--to", &server.url()]);
+    sleep(Duration::from_secs(3));
+    theirs.run(&program(), &["--stop-consumption-services"]);
+    consumer.0.wait().expect("because it was started");
+    let counts = counts(keeper);
+    assert_eq!(counts["aside"], 0, "{counts}");
+    let compare = root().join("tests/programs/compare_databases.py");
+    let databases = [theirs.database(), ours.database()].map(|d| d.to_string_lossy().into_owned());
+    let equal = theirs.run(&python(), &[&compare.to_string_lossy(), &databases[0], &databases[1]]);
+    let documents: usize = equal.split(' ').next().and_then(|n| n.parse().ok()).expect("because it says how many");
+    // Of the program: 3 + 3 + 2 calls, 2 iterations, 1 failure, the workflow.
+    assert!(documents >= ours.has(&captured) + 12, "{equal}");
+}
+
+/// What cannot be kept is set aside as it came, with the reason, and its neighbours are kept; SIGTERM ends it with all written.
+#[test]
+fn poison_is_set_aside() {
+    if !need(&["python", "redis-cli"]) {
+        return;
+    }
+    let (_work, captured) = example();
+    let mut server = Server::start(&[]);
+    let ours = Flowcept::new(None);
+    let keeper = keeper(&server, &ours.database(), 1);
+    // A server that was gone is subscribed to again.
+    server.kill();
+    server.restart();
+    server.wait_for_subscribers(1);
+    let publish = |message: &[u8]| {
+        let mut publisher = TcpStream::connect(("127.0.0.1", server.port)).expect("because it listens");
+        let head = format!("*3\r\n$7\r\nPUBLISH\r\n$12\r\ninterception\r\n${}\r\n", message.len());
+        publisher.write_all(&[head.as_bytes(), message, b"\r\n"].concat()).expect("because it reads");
+        let mut answer = [0; 4];
+        publisher.read_exact(&mut answer).expect("because it answers with how many got it");
+        assert_eq!(&answer, b":1\r\n");
+    };
+    let poison: [&[u8]; 3] = [b"\x81\xa4type\xa4tusk", b"no msgpack", b"\x81\xa7task_id\xc4\x01x"];
+    publish(poison[0]);
+    shipped(&captured, &["--to", &server.url()]);
+    poison[1..].iter().for_each(|message| publish(message));
+    sleep(Duration::from_secs(1));
+    stop(&keeper);
+    let counts = counts(keeper);
+    assert_eq!((counts["kept"].as_u64(), counts["aside"].as_u64()), (Some(ours.has(&captured) as u64), Some(3)));
+    let aside = ours.database().join("quarantine");
+    let reasons = fs::read_to_string(aside.join("reasons.jsonl")).expect("because it was written");
+    let reasons: Vec<serde_json::Value> = reasons.lines().map(|l| l.parse().expect("because it is JSON")).collect();
+    for ((reason, message), why) in reasons.iter().zip(poison).zip(["tusk", "follow the message", "is bytes"]) {
+        assert!(reason["why"].as_str().is_some_and(|w| w.contains(why)), "{reason}");
+        let file = aside.join(reason["file"].as_str().expect("because it is text"));
+        assert_eq!(fs::read(&file).expect("because it was written"), message);
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).expect("because it is there").permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+}
+
 /// Flowcept's tools answer on the database that we write, also on what comes to one that is there.
 #[test]
 fn flowcept_reads_our_database() {
@@ -211,7 +317,7 @@ fn a_database_that_cannot_be_written() {
     let to = format!("lmdb:{}", theirs.database().display());
     let refused = |to: &str, why: &str| {
         let output = ship(&captured, &["--to", to, "--wait", "0s"]);
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(1), "{to}: {}", said(&output));
         assert!(said(&output).contains(why), "{}", said(&output));
     };
     // As its web service and its consumer have it.
@@ -223,7 +329,8 @@ fn a_database_that_cannot_be_written() {
         .spawn()
         .map(Helper)
         .expect("because the interpreter is there");
-    holder.0.stdout.take().expect("because it is piped").read_exact(&mut [0; 4]).expect("because it says so");
+    let mut says = holder.0.stdout.take().expect("because it is piped");
+    says.read_exact(&mut [0; 5]).expect("because it says so");
     refused(&to, "a program of Flowcept has it open");
     let mut waiting = command(captured.store.path(), &["--to", &to, "--wait", "60s"]);
     let waiting = waiting.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("because the binary is there");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, MdbError};
+use heed::{CommitOrAbort, Env, EnvOpenOptions, MdbError};
 use serde_json::Value;
 
 use super::{Sink, Undelivered};
@@ -18,6 +18,20 @@ use crate::store::place::is_on_network;
 const MAP_BYTES: usize = 1 << 40;
 /// The tables that Flowcept makes and opens.
 const TABLES: [&str; 4] = ["tasks", "workflows", "agents", "dashboards"];
+
+/// One that we write to, by its place among them.
+#[derive(Clone, Copy, Debug)]
+pub enum Table {
+    /// By `task_id`.
+    Tasks,
+    /// By `workflow_id`.
+    Workflows,
+    /// By `agent_id`.
+    Agents,
+}
+
+/// What becomes of the row of this place in the list, as it is there.
+type Change<'a> = &'a dyn Fn(usize, Option<Value>) -> Value;
 
 /// A database in a folder.
 pub struct Lmdb {
@@ -42,56 +56,10 @@ impl Lmdb {
         Ok(Self { place: format!("lmdb:{}", absolute.display()), folder: absolute })
     }
 
-    fn write(&self, documents: &[Value]) -> Result<(), heed::Error> {
-        #[expect(unsafe_code, reason = "LMDB maps its file")]
-        // SAFETY: nobody but LMDB changes the file.
-        let env = unsafe { EnvOpenOptions::new().map_size(MAP_BYTES).max_dbs(5).open(&self.folder) }?;
-        let written = written(&env, documents);
-        env.prepare_for_closing().wait();
-        written
-    }
-}
-
-fn written(env: &Env, documents: &[Value]) -> Result<(), heed::Error> {
-    type Table<'e> = Database<'e, Bytes, Bytes>;
-    let made = env.create_databases_and_commit(env.write_txn()?, |opener, txn| {
-        let [tasks, workflows, agents, dashboards] = TABLES.map(|name| opener.create_database(txn, Some(name)));
-        let tables: [Table<'_>; 4] = [tasks?, workflows?, agents?, dashboards?];
-        Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(tables))
-    })?;
-    let [tasks, workflows, ..] = made.unwrap_commit();
-    let mut txn = env.write_txn()?;
-    for document in documents {
-        let table = if document["type"] == "task" { &tasks } else { &workflows };
-        let (id, row) = row(document);
-        table.put(&mut txn, id.as_bytes(), row.to_string().as_bytes())?;
-    }
-    txn.commit()
-}
-
-/// A document's id, and itself as Flowcept stores it: a task has no type there, and its status is a key, too.
-fn row(document: &Value) -> (&str, Value) {
-    let mut row = document.clone();
-    if document["type"] != "task" {
-        return (document["workflow_id"].as_str().unwrap_or_default(), row);
-    }
-    if let Some(map) = row.as_object_mut() {
-        map.shift_remove("type");
-        if let Some(status) = document["status"].as_str() {
-            map.insert(status.to_lowercase(), true.into());
-        }
-    }
-    (document["task_id"].as_str().unwrap_or_default(), row)
-}
-
-impl Sink for Lmdb {
-    fn place(&self) -> &str {
-        &self.place
-    }
-
-    fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered> {
+    /// Changes rows of tables by their keys, in their order, all or none. It is on the disk when this returns.
+    pub fn update(&self, rows: &[(Table, &str)], change: Change<'_>) -> Result<(), Undelivered> {
         let named = |why: &dyn std::fmt::Display| format!("{}: {why}", self.place);
-        self.write(documents).map_err(|error| match error {
+        self.write(rows, change).map_err(|error| match error {
             heed::Error::Mdb(MdbError::VersionMismatch) => {
                 Undelivered::Now(named(&"a program of Flowcept has it open; it is written once that has closed it"))
             }
@@ -101,5 +69,59 @@ impl Sink for Lmdb {
             heed::Error::Io(why) if why.kind() == io::ErrorKind::PermissionDenied => Undelivered::Ever(named(&why)),
             why => Undelivered::Now(named(&why)),
         })
+    }
+
+    fn write(&self, rows: &[(Table, &str)], change: Change<'_>) -> Result<(), heed::Error> {
+        #[expect(unsafe_code, reason = "LMDB maps its file")]
+        // SAFETY: nobody but LMDB changes the file.
+        let env = unsafe { EnvOpenOptions::new().map_size(MAP_BYTES).max_dbs(5).open(&self.folder) }?;
+        let written = written(&env, rows, change);
+        env.prepare_for_closing().wait();
+        written
+    }
+}
+
+fn written(env: &Env, rows: &[(Table, &str)], change: Change<'_>) -> Result<(), heed::Error> {
+    let made = env.create_databases_and_commit(env.write_txn()?, |opener, txn| {
+        let mut table = |name| opener.create_database::<Bytes, Bytes>(txn, Some(name));
+        let [tasks, workflows, agents, dashboards] = TABLES;
+        let tables = [table(tasks)?, table(workflows)?, table(agents)?, table(dashboards)?];
+        Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit(tables))
+    })?;
+    let tables = made.unwrap_commit();
+    let mut txn = env.write_txn()?;
+    for (place, (table, id)) in rows.iter().enumerate() {
+        let table = &tables[*table as usize];
+        let before = table.get(&txn, id.as_bytes())?.and_then(|bytes| serde_json::from_slice(bytes).ok());
+        table.put(&mut txn, id.as_bytes(), change(place, before).to_string().as_bytes())?;
+    }
+    txn.commit()
+}
+
+/// A document's table, its id, and itself as Flowcept stores it: a task has no type there, and its status is a key, too.
+fn row(document: &Value) -> (Table, &str, Value) {
+    let id = |name: &str| document[name].as_str().unwrap_or_default();
+    let mut row = document.clone();
+    if document["type"] != "task" {
+        return (Table::Workflows, id("workflow_id"), row);
+    }
+    if let Some(map) = row.as_object_mut() {
+        map.shift_remove("type");
+        if let Some(status) = document["status"].as_str() {
+            map.insert(status.to_lowercase(), true.into());
+        }
+    }
+    (Table::Tasks, id("task_id"), row)
+}
+
+impl Sink for Lmdb {
+    fn place(&self) -> &str {
+        &self.place
+    }
+
+    fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered> {
+        let rows: Vec<(Table, &str, Value)> = documents.iter().map(row).collect();
+        let keys: Vec<(Table, &str)> = rows.iter().map(|(table, id, _)| (*table, *id)).collect();
+        self.update(&keys, &|place, _| rows[place].2.clone())
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use redis::{Client, Connection, ErrorKind, IntoConnectionInfo, RedisError};
+use redis::{Client, Connection, ErrorKind, IntoConnectionInfo, PubSub, RedisError};
 use serde_json::Value;
 
 use super::{Sink, Undelivered};
@@ -12,6 +12,8 @@ use crate::formats::flowcept::packed;
 
 /// To connect, and for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a subscriber waits for a message before it looks around.
+const TICK: Duration = Duration::from_millis(100);
 /// What may wait in the server for its slowest subscriber before more is sent: Redis drops a subscriber for whom 32 MB wait, or
 /// 8 MB for a minute (`client-output-buffer-limit pubsub`).
 const BACKLOG: u64 = 4 << 20;
@@ -57,6 +59,42 @@ impl Redis {
         let receivers: Vec<i64> = pipe.query(connection).map_err(failed)?;
         Ok(receivers.into_iter().min().unwrap_or(0))
     }
+
+    /// Subscribes to the channel, which is a pattern there as it is for Flowcept.
+    pub fn subscribe(&mut self) -> Result<Subscription<'_>, Undelivered> {
+        self.connection = None;
+        let connected = connected(&self.client).and_then(|connection| {
+            connection.set_read_timeout(Some(TICK)).map_err(failed)?;
+            let mut subscribed = self.connection.insert(connection).as_pubsub();
+            subscribed.psubscribe(&self.channel).map_err(failed)?;
+            Ok(subscribed)
+        });
+        match connected {
+            Ok(subscribed) => Ok(Subscription(subscribed)),
+            Err(why) => Err(named(&self.place, why)),
+        }
+    }
+}
+
+/// What comes to a channel from now on.
+pub struct Subscription<'a>(PubSub<'a>);
+
+impl Subscription<'_> {
+    /// The next message; none where none came for a while.
+    pub fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered> {
+        match self.0.get_message() {
+            Ok(message) => Ok(Some(message.get_payload_bytes().to_vec())),
+            Err(error) if error.is_timeout() => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+fn named(place: &str, why: Undelivered) -> Undelivered {
+    match why {
+        Undelivered::Now(why) => Undelivered::Now(format!("{place}: {why}")),
+        Undelivered::Ever(why) => Undelivered::Ever(format!("{place}: {why}")),
+    }
 }
 
 impl Sink for Redis {
@@ -76,11 +114,7 @@ impl Sink for Redis {
                 why
             }
         };
-        let named = |why| format!("{}: {why}", self.place);
-        Err(match why {
-            Undelivered::Now(why) => Undelivered::Now(named(why)),
-            Undelivered::Ever(why) => Undelivered::Ever(named(why)),
-        })
+        Err(named(&self.place, why))
     }
 }
 

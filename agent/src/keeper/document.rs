@@ -1,0 +1,303 @@
+//! A message of a queue → a document as Flowcept's consumer stores it, or why it cannot be one. Pure.
+//!
+//! Messages are Flowcept's, ours or its own: msgpack maps with text as keys (reference: Flowcept 1.0.3, `document_inserter.py`,
+//! `curate_task_msg`). Where its consumer loses a whole batch for one message, that one is refused here, with the reason.
+
+use serde_json::{Map, Number, Value, json};
+use uuid::Uuid;
+
+/// Which table a document belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A task, by its `task_id`.
+    Task,
+    /// A workflow, by its `workflow_id`.
+    Workflow,
+    /// An agent, by its `agent_id`.
+    Agent,
+}
+
+/// What is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    /// Its table.
+    pub kind: Kind,
+    /// Its key there.
+    pub id: String,
+    /// The rest.
+    pub fields: Map<String, Value>,
+}
+
+/// What a message is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// To be kept.
+    Document(Box<Document>),
+    /// Whoever keeps is to end (`stop_document_inserter` to all).
+    Stop,
+    /// Of no concern here: other control messages, and objects, for which this database has no table.
+    Other,
+}
+
+/// The longest key of LMDB.
+const LONGEST_ID: usize = 511;
+/// MongoDB takes no longer document, and nobody reads one.
+const LARGEST: usize = 16_000_000;
+/// Fields that are tables themselves.
+const TABLES: [&str; 5] = ["used", "generated", "custom_metadata", "telemetry_at_start", "telemetry_at_end"];
+/// Fields that are seconds since 1970.
+const TIMES: [&str; 5] = ["submitted_at", "started_at", "ended_at", "registered_at", "utc_timestamp"];
+/// How a task or a workflow can have ended.
+const ENDS: [&str; 2] = ["FINISHED", "ERROR"];
+
+/// Reads a message; why it cannot be kept.
+pub fn read(bytes: &[u8]) -> Result<Message, String> {
+    if bytes.len() > LARGEST {
+        return Err(format!("it has {} bytes, and a document at most {LARGEST}", bytes.len()));
+    }
+    let mut rest = bytes;
+    let value = rmpv::decode::read_value(&mut rest).map_err(|e| format!("it is no msgpack: {e}"))?;
+    if !rest.is_empty() {
+        return Err(format!("{} bytes follow the message", rest.len()));
+    }
+    let Value::Object(mut fields) = json(value, "the message")? else { return Err("it is no map".into()) };
+    let kind = match fields.get("type").map(|kind| kind.as_str().ok_or("`type` is no text")).transpose()? {
+        Some("task") => Kind::Task,
+        Some("workflow") => Kind::Workflow,
+        Some("agent") => Kind::Agent,
+        Some("object") => return Ok(Message::Other),
+        Some("flowcept_control") => {
+            let stops = fields.get("info").is_some_and(|info| info == "stop_document_inserter");
+            let to_all = fields.get("exec_bundle_id").is_none_or(Value::is_null);
+            return Ok(if stops && to_all { Message::Stop } else { Message::Other });
+        }
+        Some(other) => return Err(format!("its type is unknown: {other:?}")),
+        // As its consumer guesses.
+        None if fields.contains_key("task_id") || fields.contains_key("activity_id") => Kind::Task,
+        None if fields.contains_key("agent_id") => Kind::Agent,
+        None if fields.contains_key("name") || fields.contains_key("environment_id") => Kind::Workflow,
+        None => return Err("it has no type, and nothing else tells what it is".into()),
+    };
+    if fields.get("status").is_some_and(|status| !status.is_string()) {
+        return Err("`status` is no text".into());
+    }
+    if let Some(time) = TIMES.iter().find(|time| fields.get(**time).is_some_and(|t| !t.is_number() && !t.is_null())) {
+        return Err(format!("`{time}` is no number of seconds"));
+    }
+    if kind == Kind::Task {
+        curate(&mut fields);
+    }
+    let name = match kind {
+        Kind::Task => "task_id",
+        Kind::Workflow => "workflow_id",
+        Kind::Agent => "agent_id",
+    };
+    let id = match fields.get(name) {
+        Some(Value::String(id)) if !id.is_empty() => id.clone(),
+        None if kind == Kind::Task => {
+            let id = Uuid::new_v4().to_string();
+            fields.insert(name.into(), id.clone().into());
+            id
+        }
+        _ => return Err(format!("`{name}` is no text")),
+    };
+    if id.len() > LONGEST_ID {
+        return Err(format!("`{name}` has {} bytes, and a key of LMDB at most {LONGEST_ID}", id.len()));
+    }
+    Ok(Message::Document(Box::new(Document { kind, id, fields })))
+}
+
+/// As text that every reader takes, or where it is not.
+fn json(value: rmpv::Value, place: &str) -> Result<Value, String> {
+    Ok(match value {
+        rmpv::Value::Nil => Value::Null,
+        rmpv::Value::Boolean(b) => b.into(),
+        rmpv::Value::Integer(n) => match (n.as_i64(), n.as_u64()) {
+            (Some(n), _) => n.into(),
+            (None, n) => n.into(),
+        },
+        rmpv::Value::F32(n) => real(n.into(), place)?,
+        rmpv::Value::F64(n) => real(n, place)?,
+        rmpv::Value::String(text) => text.into_str().ok_or_else(|| format!("{place} is no UTF-8"))?.into(),
+        rmpv::Value::Binary(_) => return Err(format!("{place} is bytes, and JSON has none")),
+        rmpv::Value::Ext(kind, _) => return Err(format!("{place} has the extension type {kind} of msgpack")),
+        rmpv::Value::Array(list) => {
+            Value::Array(list.into_iter().map(|item| json(item, place)).collect::<Result<_, _>>()?)
+        }
+        rmpv::Value::Map(pairs) => {
+            let mut map = Map::new();
+            for (key, value) in pairs {
+                let key = key.as_str().ok_or_else(|| format!("{place} has a key that is no text"))?.to_string();
+                let value = json(value, &format!("`{key}`"))?;
+                map.insert(key, value);
+            }
+            Value::Object(map)
+        }
+    })
+}
+
+fn real(number: f64, place: &str) -> Result<Value, String> {
+    Number::from_f64(number)
+        .map(Value::Number)
+        .ok_or_else(|| format!("{place} is {number}, and JSON has no such number"))
+}
+
+/// A task as it is stored.
+fn curate(fields: &mut Map<String, Value>) {
+    fields.shift_remove("type");
+    let lifted = match fields.get_mut("used") {
+        Some(Value::Object(used)) => used.shift_remove("workflow_id"),
+        _ => None,
+    };
+    if let Some(id) = lifted {
+        fields.entry("workflow_id").or_insert(id);
+    }
+    if let Some(group) = fields.get("group_id").and_then(Value::as_str).map(str::to_string) {
+        let is_iteration = fields.entry("subtype").or_insert_with(|| "iteration".into()) == "iteration";
+        let i = fields.get("used").and_then(|used| used.get("i")).cloned();
+        if let (true, Some(i)) = (is_iteration, i) {
+            fields.entry("task_id").or_insert_with(|| format!("{group}{i}").into());
+        }
+    }
+    if fields.get("finished") == Some(&Value::Bool(true)) {
+        fields.insert("status".into(), "FINISHED".into());
+    }
+    for name in TABLES {
+        match fields.get_mut(name) {
+            Some(Value::Object(map)) => {
+                without_empty(map);
+                if map.is_empty() {
+                    fields.shift_remove(name);
+                }
+            }
+            Some(other) => *other = json!({"arg0": other.take()}),
+            None => {}
+        }
+    }
+    if let Some(status) = fields.get("status").and_then(Value::as_str).map(str::to_lowercase) {
+        fields.insert(status, true.into());
+    }
+}
+
+fn without_empty(map: &mut Map<String, Value>) {
+    map.values_mut().for_each(|value| {
+        if let Value::Object(inner) = value {
+            without_empty(inner);
+        }
+    });
+    map.retain(|_, value| value.as_object().is_none_or(|inner| !inner.is_empty()));
+}
+
+/// What is stored once a document has come to what is there. Later fields win, tables are joined, and who has ended stays so.
+pub fn merged(before: Option<Value>, document: &Document) -> Value {
+    let Some(Value::Object(mut all)) = before else { return Value::Object(document.fields.clone()) };
+    let has_ended = all.get("status").and_then(Value::as_str).is_some_and(|status| ENDS.contains(&status));
+    for (name, value) in &document.fields {
+        match (all.get_mut(name), value) {
+            (Some(Value::Object(there)), Value::Object(new)) => there.extend(new.clone()),
+            (Some(_), status) if name == "status" && has_ended && !ENDS.iter().any(|end| status == end) => {}
+            _ => drop(all.insert(name.clone(), value.clone())),
+        }
+    }
+    Value::Object(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(value: &Value) -> Vec<u8> {
+        rmp_serde::to_vec(value).expect("because it is JSON")
+    }
+
+    fn document(value: &Value) -> Document {
+        match read(&packed(value)) {
+            Ok(Message::Document(document)) => *document,
+            other => panic!("{value}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_task_is_curated_as_flowcept_does_it() {
+        let sent = json!({"type": "task", "task_id": "t", "status": "FINISHED", "used": {"workflow_id": "w", "a": {}, "b": {"c": 1}},
+            "generated": [1, 2], "custom_metadata": {}, "started_at": 1.5});
+        let kept = document(&sent);
+        assert_eq!((kept.kind, kept.id.as_str()), (Kind::Task, "t"));
+        assert_eq!(
+            Value::Object(kept.fields),
+            json!({"task_id": "t", "status": "FINISHED", "used": {"b": {"c": 1}}, "generated": {"arg0": [1, 2]},
+                "started_at": 1.5, "workflow_id": "w", "finished": true})
+        );
+        let iteration = document(&json!({"activity_id": "loop", "group_id": "g", "used": {"i": 3}}));
+        assert_eq!((iteration.id.as_str(), &iteration.fields["subtype"]), ("g3", &json!("iteration")));
+        assert_eq!(document(&json!({"name": "w", "workflow_id": "w"})).kind, Kind::Workflow);
+        assert_eq!(document(&json!({"agent_id": "a"})).kind, Kind::Agent);
+        assert!(Uuid::parse_str(&document(&json!({"activity_id": "a"})).id).is_ok());
+    }
+
+    #[test]
+    fn start_and_finish_become_one() {
+        let start =
+            document(&json!({"type": "task", "task_id": "t", "status": "RUNNING", "used": {"a": 1}, "started_at": 1}));
+        let finish =
+            document(&json!({"type": "task", "task_id": "t", "status": "FINISHED", "used": {"b": 2}, "ended_at": 2}));
+        let whole = json!({"task_id": "t", "status": "FINISHED", "used": {"a": 1, "b": 2}, "started_at": 1, "ended_at": 2,
+            "running": true, "finished": true});
+        assert_eq!(merged(Some(merged(None, &start)), &finish), whole);
+        assert_eq!(merged(Some(merged(None, &finish)), &start), whole);
+        assert_eq!(merged(Some(whole.clone()), &finish), whole);
+    }
+
+    #[test]
+    fn control_messages_are_understood() {
+        let stop = json!({"type": "flowcept_control", "info": "stop_document_inserter", "exec_bundle_id": null});
+        assert_eq!(read(&packed(&stop)), Ok(Message::Stop));
+        let bundle = json!({"type": "flowcept_control", "info": "stop_document_inserter", "exec_bundle_id": "b"});
+        assert_eq!(read(&packed(&bundle)), Ok(Message::Other));
+        assert_eq!(read(&packed(&json!({"type": "object", "object_id": "o"}))), Ok(Message::Other));
+    }
+
+    #[test]
+    fn poison_is_refused_with_the_reason() {
+        let task = |field: rmpv::Value| {
+            let pairs = [
+                ("type", "task".into()),
+                ("task_id", "t".into()),
+                ("used", rmpv::Value::Map(vec![("x".into(), field)])),
+            ];
+            let map = rmpv::Value::Map(pairs.into_iter().map(|(k, v)| (k.into(), v)).collect());
+            let mut bytes = Vec::new();
+            rmpv::encode::write_value(&mut bytes, &map).expect("because memory takes all");
+            bytes
+        };
+        let whole = packed(&json!({"type": "task", "task_id": "t"}));
+        let mut torn = task("AZ".into());
+        let at = torn.windows(2).position(|two| two == b"AZ").expect("because it is there");
+        torn[at..at + 2].copy_from_slice(&[0xc3, 0xff]);
+        let cases = [
+            (task(rmpv::Value::Binary(vec![1])), "`x` is bytes"),
+            (task(f64::NAN.into()), "`x` is NaN"),
+            (task(rmpv::Value::Ext(5, vec![1])), "`x` has the extension type 5"),
+            (task(rmpv::Value::Map(vec![(1.into(), 2.into())])), "`x` has a key that is no text"),
+            (torn, "`x` is no UTF-8"),
+            (whole[..whole.len() - 1].to_vec(), "it is no msgpack"),
+            ([&whole[..], &[1]].concat(), "1 bytes follow"),
+            (packed(&json!([1])), "it is no map"),
+            (packed(&json!({"type": "task", "task_id": "t".repeat(600)})), "`task_id` has 600 bytes"),
+            (packed(&json!({"type": "task", "task_id": 5})), "`task_id` is no text"),
+            (packed(&json!({"type": "task", "task_id": "t", "status": null})), "`status` is no text"),
+            (
+                packed(&json!({"type": "task", "task_id": "t", "started_at": "now"})),
+                "`started_at` is no number of seconds",
+            ),
+            (packed(&json!({"type": "tusk", "task_id": "t"})), "its type is unknown: \"tusk\""),
+            (packed(&json!({"a": 1})), "it has no type"),
+            (packed(&json!({"type": "task", "task_id": "t", "stdout": "x".repeat(LARGEST)})), "a document at most"),
+            (b"hello".to_vec(), "bytes follow the message"),
+        ];
+        for (bytes, why) in cases {
+            let refused = read(&bytes).expect_err(why);
+            assert!(refused.contains(why), "{refused}, not {why}");
+        }
+    }
+}
