@@ -19,8 +19,8 @@ use quarantine::Quarantine;
 /// Documents that are written together, and how long the first of them waits for others.
 const BATCH: usize = 1000;
 const WITHIN: Duration = Duration::from_millis(500);
-/// Documents that may wait where the database cannot be written just now; then no more are read.
-const MOST: usize = 100_000;
+/// Bytes of messages that may wait where the database cannot be written just now; then no more are read.
+const MOST: usize = 64 << 20;
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -49,8 +49,14 @@ pub fn keep(
     if let Err(Undelivered::Ever(why)) = database.update(&[], &|_, _| Value::Null) {
         bail!("{why}");
     }
-    let mut keeper =
-        Keeper { database, quarantine, waiting: Vec::new(), since: Instant::now(), counts: Counts::default() };
+    let mut keeper = Keeper {
+        database,
+        quarantine,
+        waiting: Vec::new(),
+        bytes: 0,
+        since: Instant::now(),
+        counts: Counts::default(),
+    };
     let mut told = String::new();
     let mut trouble = |why: &str| {
         // Once, and not at each attempt.
@@ -73,7 +79,7 @@ pub fn keep(
             }
         };
         loop {
-            if keeper.waiting.len() < MOST {
+            if keeper.bytes < MOST {
                 match subscription.message() {
                     Ok(Some(bytes)) => {
                         if keeper.take(&bytes)? {
@@ -107,6 +113,7 @@ struct Keeper<'a> {
     database: &'a Lmdb,
     quarantine: &'a mut Quarantine,
     waiting: Vec<(Document, Vec<u8>)>,
+    bytes: usize,
     since: Instant,
     counts: Counts,
 }
@@ -119,6 +126,7 @@ impl Keeper<'_> {
                 if self.waiting.is_empty() {
                     self.since = Instant::now();
                 }
+                self.bytes += bytes.len();
                 self.waiting.push((*document, bytes.to_vec()));
             }
             Ok(Message::Stop) => return Ok(true),
@@ -142,6 +150,7 @@ impl Keeper<'_> {
         self.database.update(&rows, &change).map_err(|why| why.to_string())?;
         self.counts.kept += self.waiting.len() as u64;
         self.waiting.clear();
+        self.bytes = 0;
         Ok(())
     }
 

@@ -125,6 +125,13 @@ agent: {{}}
         command
     }
 
+    /// Its consumer, which listens some seconds later.
+    fn consumer(&self) -> Helper {
+        let mut command = self.command(&program());
+        command.arg("--start-consumption-services").stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().map(Helper).expect("because it was just installed")
+    }
+
     fn run(&self, program: &Path, arguments: &[&str]) -> String {
         let output = self.command(program).args(arguments).output().expect("because it was just installed");
         assert!(output.status.success(), "{arguments:?}: {}", said(&output));
@@ -161,15 +168,7 @@ fn flowcept_stores_what_is_published() {
     let (_work, captured) = example();
     let server = Server::start(&[]);
     let theirs = Flowcept::new(Some(server.port));
-    let log = fs::File::create(theirs.home.path().join("consumer.log")).expect("because the folder is ours");
-    let mut consumer = theirs
-        .command(&program())
-        .arg("--start-consumption-services")
-        .stderr(log.try_clone().expect("because it is open"))
-        .stdout(log)
-        .spawn()
-        .map(Helper)
-        .expect("because it was just installed");
+    let mut consumer = theirs.consumer();
     server.wait_for_subscribers(1);
     let said = shipped(&captured, &["--to", &server.url()]);
     // Its buffer is written within a second.
@@ -180,30 +179,44 @@ fn flowcept_stores_what_is_published() {
     assert!(said.contains(&format!("1 workflows in {count} documents")), "{said}");
 }
 
-/// Our keeper, which writes into this folder; it listens when this returns.
-fn keeper(server: &Server, folder: &Path, listeners: usize) -> Child {
-    let into = format!("lmdb:{}", folder.display());
-    let child = Command::new(binary())
-        .args(["consume", "--from", &server.url(), "--into", &into, "--json"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("because the binary was just built");
-    server.wait_for_subscribers(listeners);
-    child
+/// Our keeper; it is killed where a test fails.
+struct Keeper(Option<Child>);
+
+impl Keeper {
+    /// One that writes into this folder; it listens when this returns.
+    fn start(server: &Server, folder: &Path) -> Self {
+        let into = format!("lmdb:{}", folder.display());
+        let child = Command::new(binary())
+            .args(["consume", "--from", &server.url(), "--into", &into, "--json"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("because the binary was just built");
+        let keeper = Self(Some(child));
+        server.wait_for_subscribers(1);
+        keeper
+    }
+
+    fn stop(&self) {
+        let id = self.0.as_ref().expect("because only its end takes it").id();
+        let pid = nix::unistd::Pid::from_raw(id.try_into().expect("because pids are small"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("because it runs");
+    }
+
+    /// What it said at its end.
+    fn counts(mut self) -> serde_json::Value {
+        let child = self.0.take().expect("because this takes itself");
+        let output = child.wait_with_output().expect("because it was started");
+        assert!(output.status.success(), "{}", said(&output));
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", said(&output)))
+    }
 }
 
-/// What a keeper said that is told to stop, or was.
-fn counts(keeper: Child) -> serde_json::Value {
-    let output = keeper.wait_with_output().expect("because it was started");
-    assert!(output.status.success(), "{}", said(&output));
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", said(&output)))
-}
-
-fn stop(keeper: &Child) {
-    let pid = nix::unistd::Pid::from_raw(keeper.id().try_into().expect("because pids are small"));
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("because it runs");
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.0.take().map(Helper);
+    }
 }
 
 /// Our keeper makes the same of what Flowcept's decorators and we publish as its own consumer does, and stops when it does.
@@ -215,15 +228,8 @@ fn the_keeper_keeps_what_flowcept_keeps() {
     let (_work, captured) = example();
     let server = Server::start(&[]);
     let (theirs, ours) = (Flowcept::new(Some(server.port)), Flowcept::new(None));
-    let keeper = keeper(&server, &ours.database(), 1);
-    let mut consumer = theirs
-        .command(&program())
-        .arg("--start-consumption-services")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map(Helper)
-        .expect("because it was just installed");
+    let keeper = Keeper::start(&server, &ours.database());
+    let mut consumer = theirs.consumer();
     server.wait_for_subscribers(1);
     while server.ask(&["client", "list", "type", "pubsub"]).lines().count() < 2 {
         sleep(Duration::from_millis(50));
@@ -233,7 +239,7 @@ fn the_keeper_keeps_what_flowcept_keeps() {
     sleep(Duration::from_secs(3));
     theirs.run(&program(), &["--stop-consumption-services"]);
     consumer.0.wait().expect("because it was started");
-    let counts = counts(keeper);
+    let counts = keeper.counts();
     assert_eq!(counts["aside"], 0, "{counts}");
     let compare = root().join("tests/programs/compare_databases.py");
     let databases = [theirs.database(), ours.database()].map(|d| d.to_string_lossy().into_owned());
@@ -252,7 +258,7 @@ fn poison_is_set_aside() {
     let (_work, captured) = example();
     let mut server = Server::start(&[]);
     let ours = Flowcept::new(None);
-    let keeper = keeper(&server, &ours.database(), 1);
+    let keeper = Keeper::start(&server, &ours.database());
     // A server that was gone is subscribed to again.
     server.kill();
     server.restart();
@@ -270,8 +276,8 @@ fn poison_is_set_aside() {
     shipped(&captured, &["--to", &server.url()]);
     poison[1..].iter().for_each(|message| publish(message));
     sleep(Duration::from_secs(1));
-    stop(&keeper);
-    let counts = counts(keeper);
+    keeper.stop();
+    let counts = keeper.counts();
     assert_eq!((counts["kept"].as_u64(), counts["aside"].as_u64()), (Some(ours.has(&captured) as u64), Some(3)));
     let aside = ours.database().join("quarantine");
     let reasons = fs::read_to_string(aside.join("reasons.jsonl")).expect("because it was written");

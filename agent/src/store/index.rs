@@ -206,6 +206,16 @@ impl Batch<'_> {
         let mut base = 0;
         let mut before = None;
         let mut value = Vec::new();
+        // Filled anew for each, so that its lists keep their room.
+        let mut version = Version {
+            origin: Origin::Found,
+            local: 0,
+            size: 0,
+            mtime: 0,
+            names: Vec::new(),
+            generated_by: Vec::new(),
+            used_by: Vec::new(),
+        };
         for (file, i) in &order {
             let i = *i as usize;
             let entity = &told.entities[i];
@@ -217,20 +227,19 @@ impl Batch<'_> {
             }
             bases[i] = base;
             value.clear();
-            Version {
-                origin: entity.origin,
-                local: entity.version,
-                size: entity.state.size.0,
-                mtime: entity.state.mtime.0,
-                names: entity.names.iter().map(|n| &*n.path).collect(),
-                generated_by: made
-                    .of(i)
-                    .map(|g| &told.generated[g])
-                    .map(|g| (g.activity, g.last, g.possible))
-                    .collect(),
-                used_by: used.of(i).map(|u| &told.used[u]).map(|u| (u.activity, u.first)).collect(),
-            }
-            .write(&mut value);
+            version.origin = entity.origin;
+            version.local = entity.version;
+            version.size = entity.state.size.0;
+            version.mtime = entity.state.mtime.0;
+            version.names.clear();
+            version.names.extend(entity.names.iter().map(|n| &*n.path));
+            version.generated_by.clear();
+            version
+                .generated_by
+                .extend(made.of(i).map(|g| &told.generated[g]).map(|g| (g.activity, g.last, g.possible)));
+            version.used_by.clear();
+            version.used_by.extend(used.of(i).map(|u| &told.used[u]).map(|u| (u.activity, u.first)));
+            version.write(&mut value);
             tables.entities.put(&mut self.txn, &entity_key(file, entity.version + base, number), &value)?;
         }
         let mut names: Vec<(&[u8], u32)> = Vec::with_capacity(count);
