@@ -249,6 +249,32 @@ fn the_keeper_keeps_what_flowcept_keeps() {
     assert!(documents >= ours.has(&captured) + 12, "{equal}");
 }
 
+/// A program that reads 20,000 files arrives whole through queue and keeper.
+#[test]
+fn twenty_thousand_files_arrive() {
+    if !need(&["python", "redis-cli"]) {
+        return;
+    }
+    let work = tempfile::tempdir().expect("because tests may write temporary files");
+    for i in 0..20_000 {
+        fs::write(work.path().join(format!("f{i}")), "x").expect("because there is room");
+    }
+    let script = "import os\nfor name in sorted(os.listdir()): open(name).read()";
+    let captured = Captured::preloaded(&["python3", "-c", script], work.path(), &[]);
+    let server = Server::start(&[]);
+    let ours = Flowcept::new(None);
+    let keeper = Keeper::start(&server, &ours.database());
+    shipped(&captured, &["--to", &server.url()]);
+    sleep(Duration::from_secs(1));
+    keeper.stop();
+    let kept = keeper.counts()["kept"].as_u64();
+    assert_eq!(kept, Some(ours.has(&captured) as u64));
+    let sent = captured.ask(&["export", "last"]);
+    // The first line is the workflow's document, which names the first of its inputs again.
+    let folder = format!("\"used_path\":\"{}/f", work.path().display());
+    assert_eq!(sent.lines().skip(1).map(|l| l.matches(&folder).count()).sum::<usize>(), 20_000);
+}
+
 /// What cannot be kept is set aside as it came, with the reason, and its neighbours are kept; SIGTERM ends it with all written.
 #[test]
 fn poison_is_set_aside() {
