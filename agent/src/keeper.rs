@@ -57,12 +57,12 @@ pub fn keep(
         since: Instant::now(),
         counts: Counts::default(),
     };
+    // Each trouble is told once, and not at each attempt.
     let mut told = String::new();
-    let mut trouble = |why: &str| {
-        // Once, and not at each attempt.
+    let trouble = |why: &str, told: &mut String| {
         if told != why {
             tell(why);
-            told = why.to_string();
+            *told = why.to_string();
         }
     };
     'connected: loop {
@@ -70,7 +70,7 @@ pub fn keep(
             Ok(subscription) => subscription,
             Err(Undelivered::Ever(why)) => bail!("{why}"),
             Err(Undelivered::Now(why)) => {
-                trouble(&why);
+                trouble(&why, &mut told);
                 if stopped() {
                     break;
                 }
@@ -78,6 +78,7 @@ pub fn keep(
                 continue;
             }
         };
+        told.clear();
         loop {
             if keeper.bytes < MOST {
                 match subscription.message() {
@@ -88,7 +89,7 @@ pub fn keep(
                     }
                     Ok(None) => {}
                     Err(why) => {
-                        trouble(&why.to_string());
+                        trouble(&why.to_string(), &mut told);
                         break;
                     }
                 }
@@ -98,7 +99,7 @@ pub fn keep(
             if keeper.is_due()
                 && let Err(why) = keeper.write()
             {
-                trouble(&why);
+                trouble(&why, &mut told);
                 keeper.since = Instant::now();
             }
             if stopped() {
