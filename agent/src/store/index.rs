@@ -204,6 +204,7 @@ impl Batch<'_> {
         let used = Groups::new(count, told.used.iter().map(|u| (u.manner != Manner::Revised).then_some(u.entity.0)));
         let mut bases = vec![0; count];
         let mut base = 0;
+        let mut ahead = None;
         let mut before = None;
         let mut value = Vec::new();
         // Filled anew for each, so that its lists keep their room.
@@ -222,7 +223,7 @@ impl Batch<'_> {
             if before != Some(file) {
                 let found = entity.origin == Origin::Found;
                 let state = (entity.first_state.size.0, entity.first_state.mtime.0);
-                base = self.base(file, found.then_some(state))?;
+                base = self.base(file, found.then_some(state), &mut ahead)?;
                 before = Some(file);
             }
             bases[i] = base;
@@ -267,7 +268,22 @@ impl Batch<'_> {
 
     /// What a run's first version of a file is called: a file that is as it was last told is the same version; else
     /// somebody unknown wrote, or the run itself began it anew (`found` is none).
-    fn base(&self, file: &[u8; 28], found: Option<(u64, u64)>) -> Result<u32, heed::Error> {
+    ///
+    /// Files are asked for in order; `ahead` is the next that is there (none: no more), once one was looked for: those before it
+    /// are new, and need no search.
+    fn base(
+        &self,
+        file: &[u8; 28],
+        found: Option<(u64, u64)>,
+        ahead: &mut Option<Option<[u8; 28]>>,
+    ) -> Result<u32, heed::Error> {
+        if ahead.as_ref().is_none_or(|next| next.as_ref().is_some_and(|next| file > next)) {
+            let next = self.index.tables.entities.get_greater_than_or_equal_to(&self.txn, file)?;
+            *ahead = Some(next.and_then(|(key, _)| key.first_chunk().copied()));
+        }
+        if *ahead != Some(Some(*file)) {
+            return Ok(0);
+        }
         let end = entity_key(file, u32::MAX, u64::MAX);
         let last = self.index.tables.entities.get_lower_than_or_equal_to(&self.txn, &end)?;
         let Some((key, value)) = last.filter(|(key, _)| key.starts_with(file)) else { return Ok(0) };
