@@ -57,57 +57,10 @@ pub fn keep(
         since: Instant::now(),
         counts: Counts::default(),
     };
-    // Each trouble is told once, and not at each attempt.
-    let mut told = String::new();
-    let trouble = |why: &str, told: &mut String| {
-        if told != why {
-            tell(why);
-            *told = why.to_string();
-        }
-    };
-    'connected: loop {
-        let mut subscription = match queue.subscribe() {
-            Ok(subscription) => subscription,
-            Err(Undelivered::Ever(why)) => bail!("{why}"),
-            Err(Undelivered::Now(why)) => {
-                trouble(&why, &mut told);
-                if stopped() {
-                    break;
-                }
-                sleep(PAUSE);
-                continue;
-            }
-        };
-        told.clear();
-        loop {
-            if keeper.bytes < MOST {
-                match subscription.message() {
-                    Ok(Some(bytes)) => {
-                        if keeper.take(&bytes)? {
-                            break 'connected;
-                        }
-                    }
-                    Ok(None) => {}
-                    Err(why) => {
-                        trouble(&why.to_string(), &mut told);
-                        break;
-                    }
-                }
-            } else {
-                sleep(PAUSE);
-            }
-            if keeper.is_due()
-                && let Err(why) = keeper.write()
-            {
-                trouble(&why, &mut told);
-                keeper.since = Instant::now();
-            }
-            if stopped() {
-                break 'connected;
-            }
-        }
-    }
-    keeper.finish(patience)
+    let ended = keeper.listen(queue, stopped, tell);
+    // Also where it ends by an error.
+    let counts = keeper.finish(patience)?;
+    ended.map(|()| counts)
 }
 
 struct Keeper<'a> {
@@ -120,6 +73,59 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
+    fn listen(&mut self, queue: &mut Redis, stopped: &mut dyn FnMut() -> bool, tell: &dyn Fn(&str)) -> Result<()> {
+        // Each trouble is told once, and not at each attempt.
+        let mut told = String::new();
+        let trouble = |why: &str, told: &mut String| {
+            if told != why {
+                tell(why);
+                *told = why.to_string();
+            }
+        };
+        loop {
+            let mut subscription = match queue.subscribe() {
+                Ok(subscription) => subscription,
+                Err(Undelivered::Ever(why)) => bail!("{why}"),
+                Err(Undelivered::Now(why)) => {
+                    trouble(&why, &mut told);
+                    if stopped() {
+                        return Ok(());
+                    }
+                    sleep(PAUSE);
+                    continue;
+                }
+            };
+            told.clear();
+            loop {
+                if self.bytes < MOST {
+                    match subscription.message() {
+                        Ok(Some(bytes)) => {
+                            if self.take(&bytes)? {
+                                return Ok(());
+                            }
+                        }
+                        Ok(None) => {}
+                        Err(why) => {
+                            trouble(&why.to_string(), &mut told);
+                            break;
+                        }
+                    }
+                } else {
+                    sleep(PAUSE);
+                }
+                if self.is_due()
+                    && let Err(why) = self.write()
+                {
+                    trouble(&why, &mut told);
+                    self.since = Instant::now();
+                }
+                if stopped() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
     /// Takes a message; whether it is the last.
     fn take(&mut self, bytes: &[u8]) -> Result<bool> {
         match document::read(bytes) {
