@@ -17,7 +17,7 @@ use crate::context;
 use crate::session::lease::Lease;
 use crate::store::Store;
 use crate::store::log::{self, Contents, Writer};
-use crate::workflow::Workflow;
+use crate::workflow::{Host, Workflow};
 
 /// Observations that are written to the log together.
 const BATCH: usize = 1000;
@@ -134,12 +134,13 @@ pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance
         Status::Damaged => bail!("nothing in it says what ran; `flowcept spool prune` removes it"),
         Status::Finished => {}
     }
-    let (boot, host) = (clock::boot_id(), context::host().id);
+    let (boot, host) = (clock::boot_id(), context::host());
+    let host_id = host.id;
     let Some(taken) = spool.taken(&known) else { return Ok(None) };
     let offset = clock::unix_ns().saturating_sub(clock::boot_ns());
     let workflow = match &before {
         Before::Cut(log) => log.workflow.clone(),
-        _ => document(folder, id).unwrap_or_else(|| described(id, &taken, boot, offset)),
+        _ => document(folder, id).unwrap_or_else(|| described(id, &taken, boot, offset, host)),
     };
     let ended = taken.ended.map(|t| t.saturating_add(offset));
     let workflow = Workflow { ended, exit_code: taken.code, ..workflow };
@@ -159,10 +160,10 @@ pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance
     match before {
         Before::Cut(mut cut) => {
             std::mem::take(&mut cut.observations).into_iter().for_each(&mut each);
-            taken.tell(boot, host, &mut each);
+            taken.tell(boot, host_id, &mut each);
             between(&cut).into_iter().for_each(each);
         }
-        _ => taken.tell(boot, host, each),
+        _ => taken.tell(boot, host_id, each),
     }
     let told = lineage.tell();
     // Its memory is used again.
@@ -189,7 +190,7 @@ fn between(cut: &Contents) -> Vec<Observation> {
 }
 
 /// A workflow of which nobody but the library knows.
-fn described(id: uuid::Uuid, taken: &Taken<'_>, boot: u128, offset: u64) -> Workflow {
+fn described(id: uuid::Uuid, taken: &Taken<'_>, boot: u128, offset: u64, host: Host) -> Workflow {
     Workflow {
         id,
         campaign: uuid::Uuid::new_v4(),
@@ -199,7 +200,7 @@ fn described(id: uuid::Uuid, taken: &Taken<'_>, boot: u128, offset: u64) -> Work
         started: taken.begun.saturating_add(offset),
         boot,
         boot_offset: offset,
-        host: context::host(),
+        host,
         sources: vec!["preload".into()],
         flowcept_version: env!("CARGO_PKG_VERSION").into(),
         ..Workflow::default()

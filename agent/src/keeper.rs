@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::sinks::Undelivered;
 use crate::sinks::lmdb::{Lmdb, Table};
 use crate::sinks::redis::Redis;
-use document::{Document, Kind, Message};
+use document::{Document, Message};
 use quarantine::Quarantine;
 
 /// Documents that are written together, and how long the first of them waits for others.
@@ -152,7 +152,10 @@ impl Keeper<'_> {
 
     /// Writes what waits, all or nothing; why that cannot be done now.
     fn write(&mut self) -> Result<(), String> {
-        let rows: Vec<(Table, &str)> = self.waiting.iter().map(|(d, _)| (table(d.kind), d.id.as_str())).collect();
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let rows: Vec<(Table, &str)> = self.waiting.iter().map(|(d, _)| (d.table, d.id.as_str())).collect();
         let change = |i: usize, before| document::merged(before, &self.waiting[i].0);
         self.database.update(&rows, &change).map_err(|why| why.to_string())?;
         self.counts.kept += self.waiting.len() as u64;
@@ -175,13 +178,5 @@ impl Keeper<'_> {
             }
         }
         Ok(self.counts)
-    }
-}
-
-fn table(kind: Kind) -> Table {
-    match kind {
-        Kind::Task => Table::Tasks,
-        Kind::Workflow => Table::Workflows,
-        Kind::Agent => Table::Agents,
     }
 }

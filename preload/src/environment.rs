@@ -4,7 +4,7 @@ use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char};
 use core::ptr;
 
-use flowcept_wire::library::ENVIRONMENT;
+use flowcept_wire::library;
 
 use crate::descriptors::bytes;
 use crate::raw;
@@ -58,11 +58,7 @@ pub(crate) fn cut(environment: Strings, name: &[u8], length: usize) {
 
 /// Whether a string of the environment is recorded.
 pub(crate) fn admits(text: *const c_char) -> bool {
-    ENVIRONMENT.iter().any(|name| match name.strip_suffix('*') {
-        Some(prefix) => begins(text, prefix.as_bytes()),
-        // SAFETY: it begins so, and what follows is its NUL at the latest.
-        None => begins(text, name.as_bytes()) && unsafe { *text.add(name.len()).cast::<u8>() } == b'=',
-    })
+    library::admits(bytes(text).split(|b| *b == b'=').next().unwrap_or_default())
 }
 
 struct Own(UnsafeCell<[u8; SPOOL + 32]>);

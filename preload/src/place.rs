@@ -63,7 +63,7 @@ impl Word {
         for (number, before) in numbers.into_iter().zip([self.of, b':', b':', b':']) {
             put(before);
             let digits = number.checked_ilog2().map_or(1, |log| log / 4 + 1);
-            (0..digits).rev().for_each(|i| put(b"0123456789abcdef"[(number >> (4 * i)) as usize & 15]));
+            segment::hexadecimal(number, digits, put);
         }
     }
 

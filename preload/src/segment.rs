@@ -172,6 +172,11 @@ pub(crate) fn decimal(number: u32, put: &mut dyn FnMut(u8)) {
     put(b'0' + (number % 10) as u8);
 }
 
+/// So many digits of a number to the base 16, one by one.
+pub(crate) fn hexadecimal(number: u64, digits: u32, put: &mut dyn FnMut(u8)) {
+    (0..digits).rev().for_each(|i| put(b"0123456789abcdef"[(number >> (4 * i)) as usize & 15]));
+}
+
 /// `FOLDER/PID-ID.seg`
 fn name<'a>(folder: &[u8], into: &'a mut [u8], pid: u32, id: u64) -> &'a CStr {
     let mut length = folder.iter().position(|b| *b == 0).unwrap_or(0);
@@ -183,7 +188,7 @@ fn name<'a>(folder: &[u8], into: &'a mut [u8], pid: u32, id: u64) -> &'a CStr {
     put(b'/');
     decimal(pid, &mut put);
     put(b'-');
-    (0..16).rev().for_each(|i| put(b"0123456789abcdef"[(id >> (4 * i)) as usize & 15]));
+    hexadecimal(id, 16, &mut put);
     b".seg\0".iter().for_each(|b| put(*b));
     CStr::from_bytes_until_nul(into).unwrap_or(c"")
 }

@@ -1,7 +1,8 @@
 //! A Redis server of our own on loopback, as Debian's redis-tools have it: their `redis-check-rdb` is the server where it is called
 //! so (the package redis-server would start one for the whole machine).
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -41,6 +42,17 @@ impl Server {
     /// What `redis-cli` says.
     pub fn ask(&self, arguments: &[&str]) -> String {
         ask(self.port, arguments)
+    }
+
+    /// Publishes bytes to a channel; how many got them, as the protocol has it.
+    pub fn publish(&self, channel: &str, message: &[u8]) -> String {
+        let mut publisher = TcpStream::connect(("127.0.0.1", self.port)).expect("because it listens");
+        let (name, length) = (channel.len(), message.len());
+        let head = format!("*3\r\n$7\r\nPUBLISH\r\n${name}\r\n{channel}\r\n${length}\r\n");
+        publisher.write_all(&[head.as_bytes(), message, b"\r\n"].concat()).expect("because it reads");
+        let mut answer = [0; 4];
+        publisher.read_exact(&mut answer).expect("because it answers");
+        String::from_utf8_lossy(&answer).into_owned()
     }
 
     /// Waits until so many patterns are subscribed to.

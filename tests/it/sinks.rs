@@ -11,6 +11,7 @@ use std::time::Duration;
 use harness::host::{binary, need, root};
 use harness::redis::Server;
 use harness::run::Captured;
+use nix::sys::signal::Signal;
 
 use crate::export::python;
 
@@ -132,6 +133,17 @@ agent: {{}}
         command.spawn().map(Helper).expect("because it was just installed")
     }
 
+    /// A program that has its database open, as its web service and its consumer have it, until its stdin is closed.
+    fn holder(&self) -> Helper {
+        let script = "import lmdb, sys; e = lmdb.open(sys.argv[1], map_size=10**9, max_dbs=5); print('open', file=sys.stderr, flush=True); sys.stdin.read()";
+        let mut command = Command::new(python());
+        command.args(["-c", script, &self.database().to_string_lossy()]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut holder = command.spawn().map(Helper).expect("because the interpreter is there");
+        let says = holder.0.stderr.as_mut().expect("because it is piped");
+        says.read_exact(&mut [0; 4]).expect("because it says so");
+        holder
+    }
+
     fn run(&self, program: &Path, arguments: &[&str]) -> String {
         let output = self.command(program).args(arguments).output().expect("because it was just installed");
         assert!(output.status.success(), "{arguments:?}: {}", said(&output));
@@ -184,10 +196,11 @@ struct Keeper(Option<Child>);
 
 impl Keeper {
     /// One that writes into this folder; it listens when this returns.
-    fn start(server: &Server, folder: &Path) -> Self {
+    fn start(server: &Server, folder: &Path, more: &[&str]) -> Self {
         let into = format!("lmdb:{}", folder.display());
         let child = Command::new(binary())
             .args(["consume", "--from", &server.url(), "--into", &into, "--json"])
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -198,10 +211,10 @@ impl Keeper {
         keeper
     }
 
-    fn stop(&self) {
+    fn stop(&self, signal: Signal) {
         let id = self.0.as_ref().expect("because only its end takes it").id();
         let pid = nix::unistd::Pid::from_raw(id.try_into().expect("because pids are small"));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("because it runs");
+        nix::sys::signal::kill(pid, signal).expect("because it runs");
     }
 
     /// What it said at its end.
@@ -228,7 +241,7 @@ fn the_keeper_keeps_what_flowcept_keeps() {
     let (_work, captured) = example();
     let server = Server::start(&[]);
     let (theirs, ours) = (Flowcept::new(Some(server.port)), Flowcept::new(None));
-    let keeper = Keeper::start(&server, &ours.database());
+    let keeper = Keeper::start(&server, &ours.database(), &[]);
     let mut consumer = theirs.consumer();
     server.wait_for_subscribers(1);
     while server.ask(&["client", "list", "type", "pubsub"]).lines().count() < 2 {
@@ -263,10 +276,10 @@ fn twenty_thousand_files_arrive() {
     let captured = Captured::preloaded(&["python3", "-c", script], work.path(), &[]);
     let server = Server::start(&[]);
     let ours = Flowcept::new(None);
-    let keeper = Keeper::start(&server, &ours.database());
+    let keeper = Keeper::start(&server, &ours.database(), &[]);
     shipped(&captured, &["--to", &server.url()]);
     sleep(Duration::from_secs(1));
-    keeper.stop();
+    keeper.stop(Signal::SIGINT);
     let kept = keeper.counts()["kept"].as_u64();
     assert_eq!(kept, Some(ours.has(&captured) as u64));
     let sent = captured.ask(&["export", "last"]);
@@ -284,25 +297,18 @@ fn poison_is_set_aside() {
     let (_work, captured) = example();
     let mut server = Server::start(&[]);
     let ours = Flowcept::new(None);
-    let keeper = Keeper::start(&server, &ours.database());
+    let keeper = Keeper::start(&server, &ours.database(), &[]);
     // A server that was gone is subscribed to again.
     server.kill();
     server.restart();
     server.wait_for_subscribers(1);
-    let publish = |message: &[u8]| {
-        let mut publisher = TcpStream::connect(("127.0.0.1", server.port)).expect("because it listens");
-        let head = format!("*3\r\n$7\r\nPUBLISH\r\n$12\r\ninterception\r\n${}\r\n", message.len());
-        publisher.write_all(&[head.as_bytes(), message, b"\r\n"].concat()).expect("because it reads");
-        let mut answer = [0; 4];
-        publisher.read_exact(&mut answer).expect("because it answers with how many got it");
-        assert_eq!(&answer, b":1\r\n");
-    };
+    let publish = |message| assert_eq!(server.publish("interception", message), ":1\r\n");
     let poison: [&[u8]; 3] = [b"\x81\xa4type\xa4tusk", b"no msgpack", b"\x81\xa7task_id\xc4\x01x"];
     publish(poison[0]);
     shipped(&captured, &["--to", &server.url()]);
     poison[1..].iter().for_each(|message| publish(message));
     sleep(Duration::from_secs(1));
-    keeper.stop();
+    keeper.stop(Signal::SIGTERM);
     let counts = keeper.counts();
     assert_eq!((counts["kept"].as_u64(), counts["aside"].as_u64()), (Some(ours.has(&captured) as u64), Some(3)));
     let aside = ours.database().join("quarantine");
@@ -316,6 +322,26 @@ fn poison_is_set_aside() {
             std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).expect("because it is there").permissions());
         assert_eq!(mode & 0o777, 0o600);
     }
+}
+
+/// What cannot be written at the end, for Flowcept has the database open, is set aside and not lost.
+#[test]
+fn what_cannot_be_written_is_set_aside() {
+    if !need(&["python", "redis-cli"]) {
+        return;
+    }
+    let (_work, captured) = example();
+    let server = Server::start(&[]);
+    let ours = Flowcept::new(None);
+    let keeper = Keeper::start(&server, &ours.database(), &["--wait", "0s"]);
+    let _holder = ours.holder();
+    shipped(&captured, &["--to", &server.url()]);
+    sleep(Duration::from_secs(1));
+    keeper.stop(Signal::SIGTERM);
+    let (counts, sent) = (keeper.counts(), captured.ask(&["export", "last"]).lines().count());
+    assert_eq!((counts["kept"].as_u64(), counts["aside"].as_u64()), (Some(0), Some(sent as u64)));
+    let reasons = fs::read_to_string(ours.database().join("quarantine/reasons.jsonl")).expect("because it was written");
+    assert_eq!(reasons.matches("a program of Flowcept has it open").count(), sent);
 }
 
 /// Flowcept's tools answer on the database that we write, also on what comes to one that is there.
@@ -352,17 +378,7 @@ fn a_database_that_cannot_be_written() {
         assert_eq!(output.status.code(), Some(1), "{to}: {}", said(&output));
         assert!(said(&output).contains(why), "{}", said(&output));
     };
-    // As its web service and its consumer have it.
-    let script = "import lmdb, sys; e = lmdb.open(sys.argv[1], map_size=10**9, max_dbs=5); print('open', flush=True); sys.stdin.read()";
-    let mut holder = Command::new(python())
-        .args(["-c", script, &theirs.database().to_string_lossy()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map(Helper)
-        .expect("because the interpreter is there");
-    let mut says = holder.0.stdout.take().expect("because it is piped");
-    says.read_exact(&mut [0; 5]).expect("because it says so");
+    let mut holder = theirs.holder();
     refused(&to, "a program of Flowcept has it open");
     let mut waiting = command(captured.store.path(), &["--to", &to, "--wait", "60s"]);
     let waiting = waiting.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("because the binary is there");
@@ -475,20 +491,10 @@ fn a_slow_subscriber_is_waited_for() {
     }
     let (_work, captured) = example();
     let server = Server::start(&[]);
-    let connect = || TcpStream::connect(("127.0.0.1", server.port)).expect("because it listens");
-    let mut slow = connect();
+    let mut slow = TcpStream::connect(("127.0.0.1", server.port)).expect("because it listens");
     slow.write_all(b"PSUBSCRIBE interception\r\n").expect("because it listens");
     server.wait_for_subscribers(1);
-    let mut publisher = connect();
-    let chunk = vec![b'x'; 1 << 20];
-    for _ in 0..20 {
-        let head = format!("*3\r\n$7\r\nPUBLISH\r\n$12\r\ninterception\r\n${}\r\n", chunk.len());
-        let sent = publisher.write_all(head.as_bytes());
-        sent.and_then(|()| publisher.write_all(&chunk))
-            .and_then(|()| publisher.write_all(b"\r\n"))
-            .expect("because it reads");
-        publisher.read_exact(&mut [0; 4]).expect("because it answers with how many got it");
-    }
+    (0..20).for_each(|_| assert_eq!(server.publish("interception", &vec![b'x'; 1 << 20]), ":1\r\n"));
     let output = ship(&captured, &["--to", &server.url(), "--wait", "0s"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("does not keep up"), "{}", said(&output));

@@ -19,7 +19,7 @@ use crate::store::Store;
 pub(super) fn ship(store: &Store, to: &str, channel: &str, wait: Duration, as_json: bool) -> Result<ExitCode> {
     let sink: Box<dyn Sink> = match to.strip_prefix("lmdb:") {
         Some(folder) => Box::new(Lmdb::open(Path::new(folder))?),
-        None => Box::new(Redis::open(to, channel)?),
+        None => Box::new(Redis::open(to, channel).context("--to takes a Redis server or lmdb:FOLDER")?),
     };
     let mut library = Library::open(store)?;
     let mut outlet = Outlet::open(store.folder(), sink, wait)?;

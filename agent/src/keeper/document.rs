@@ -6,22 +6,13 @@
 use serde_json::{Map, Number, Value, json};
 use uuid::Uuid;
 
-/// Which table a document belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A task, by its `task_id`.
-    Task,
-    /// A workflow, by its `workflow_id`.
-    Workflow,
-    /// An agent, by its `agent_id`.
-    Agent,
-}
+use crate::sinks::lmdb::{Table, as_row};
 
 /// What is kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
     /// Its table.
-    pub kind: Kind,
+    pub table: Table,
     /// Its key there.
     pub id: String,
     /// The rest.
@@ -61,10 +52,10 @@ pub fn read(bytes: &[u8]) -> Result<Message, String> {
         return Err(format!("{} bytes follow the message", rest.len()));
     }
     let Value::Object(mut fields) = json(value, "the message")? else { return Err("it is no map".into()) };
-    let kind = match fields.get("type").map(|kind| kind.as_str().ok_or("`type` is no text")).transpose()? {
-        Some("task") => Kind::Task,
-        Some("workflow") => Kind::Workflow,
-        Some("agent") => Kind::Agent,
+    let table = match fields.get("type").map(|kind| kind.as_str().ok_or("`type` is no text")).transpose()? {
+        Some("task") => Table::Tasks,
+        Some("workflow") => Table::Workflows,
+        Some("agent") => Table::Agents,
         Some("object") => return Ok(Message::Other),
         Some("flowcept_control") => {
             let stops = fields.get("info").is_some_and(|info| info == "stop_document_inserter");
@@ -73,9 +64,9 @@ pub fn read(bytes: &[u8]) -> Result<Message, String> {
         }
         Some(other) => return Err(format!("its type is unknown: {other:?}")),
         // As its consumer guesses.
-        None if fields.contains_key("task_id") || fields.contains_key("activity_id") => Kind::Task,
-        None if fields.contains_key("agent_id") => Kind::Agent,
-        None if fields.contains_key("name") || fields.contains_key("environment_id") => Kind::Workflow,
+        None if fields.contains_key("task_id") || fields.contains_key("activity_id") => Table::Tasks,
+        None if fields.contains_key("agent_id") => Table::Agents,
+        None if fields.contains_key("name") || fields.contains_key("environment_id") => Table::Workflows,
         None => return Err("it has no type, and nothing else tells what it is".into()),
     };
     if fields.get("status").is_some_and(|status| !status.is_string()) {
@@ -84,17 +75,13 @@ pub fn read(bytes: &[u8]) -> Result<Message, String> {
     if let Some(time) = TIMES.iter().find(|time| fields.get(**time).is_some_and(|t| !t.is_number() && !t.is_null())) {
         return Err(format!("`{time}` is no number of seconds"));
     }
-    if kind == Kind::Task {
+    if table == Table::Tasks {
         curate(&mut fields);
     }
-    let name = match kind {
-        Kind::Task => "task_id",
-        Kind::Workflow => "workflow_id",
-        Kind::Agent => "agent_id",
-    };
+    let name = table.key();
     let id = match fields.get(name) {
         Some(Value::String(id)) if !id.is_empty() => id.clone(),
-        None if kind == Kind::Task => {
+        None if table == Table::Tasks => {
             let id = Uuid::new_v4().to_string();
             fields.insert(name.into(), id.clone().into());
             id
@@ -104,7 +91,7 @@ pub fn read(bytes: &[u8]) -> Result<Message, String> {
     if id.len() > LONGEST_ID {
         return Err(format!("`{name}` has {} bytes, and a key of LMDB at most {LONGEST_ID}", id.len()));
     }
-    Ok(Message::Document(Box::new(Document { kind, id, fields })))
+    Ok(Message::Document(Box::new(Document { table, id, fields })))
 }
 
 /// As text that every reader takes, or where it is not.
@@ -144,7 +131,6 @@ fn real(number: f64, place: &str) -> Result<Value, String> {
 
 /// A task as it is stored.
 fn curate(fields: &mut Map<String, Value>) {
-    fields.shift_remove("type");
     let lifted = match fields.get_mut("used") {
         Some(Value::Object(used)) => used.shift_remove("workflow_id"),
         _ => None,
@@ -174,9 +160,7 @@ fn curate(fields: &mut Map<String, Value>) {
             None => {}
         }
     }
-    if let Some(status) = fields.get("status").and_then(Value::as_str).map(str::to_lowercase) {
-        fields.insert(status, true.into());
-    }
+    as_row(fields);
 }
 
 fn without_empty(map: &mut Map<String, Value>) {
@@ -222,7 +206,7 @@ mod tests {
         let sent = json!({"type": "task", "task_id": "t", "status": "FINISHED", "used": {"workflow_id": "w", "a": {}, "b": {"c": 1}},
             "generated": [1, 2], "custom_metadata": {}, "started_at": 1.5});
         let kept = document(&sent);
-        assert_eq!((kept.kind, kept.id.as_str()), (Kind::Task, "t"));
+        assert_eq!((kept.table, kept.id.as_str()), (Table::Tasks, "t"));
         assert_eq!(
             Value::Object(kept.fields),
             json!({"task_id": "t", "status": "FINISHED", "used": {"b": {"c": 1}}, "generated": {"arg0": [1, 2]},
@@ -230,8 +214,8 @@ mod tests {
         );
         let iteration = document(&json!({"activity_id": "loop", "group_id": "g", "used": {"i": 3}}));
         assert_eq!((iteration.id.as_str(), &iteration.fields["subtype"]), ("g3", &json!("iteration")));
-        assert_eq!(document(&json!({"name": "w", "workflow_id": "w"})).kind, Kind::Workflow);
-        assert_eq!(document(&json!({"agent_id": "a"})).kind, Kind::Agent);
+        assert_eq!(document(&json!({"name": "w", "workflow_id": "w"})).table, Table::Workflows);
+        assert_eq!(document(&json!({"agent_id": "a"})).table, Table::Agents);
         assert!(Uuid::parse_str(&document(&json!({"activity_id": "a"})).id).is_ok());
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Env, EnvOpenOptions, MdbError};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Sink, Undelivered};
 use crate::store::place::is_on_network;
@@ -20,7 +20,7 @@ const MAP_BYTES: usize = 1 << 40;
 const TABLES: [&str; 4] = ["tasks", "workflows", "agents", "dashboards"];
 
 /// One that we write to, by its place among them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
     /// By `task_id`.
     Tasks,
@@ -28,6 +28,17 @@ pub enum Table {
     Workflows,
     /// By `agent_id`.
     Agents,
+}
+
+impl Table {
+    /// The field that is the key of its rows.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Tasks => "task_id",
+            Self::Workflows => "workflow_id",
+            Self::Agents => "agent_id",
+        }
+    }
 }
 
 /// What becomes of the row of this place in the list, as it is there.
@@ -98,20 +109,18 @@ fn written(env: &Env, rows: &[(Table, &str)], change: Change<'_>) -> Result<(), 
     txn.commit()
 }
 
-/// A document's table, its id, and itself as Flowcept stores it: a task has no type there, and its status is a key, too.
-fn row(document: &Value) -> (Table, &str, Value) {
-    let id = |name: &str| document[name].as_str().unwrap_or_default();
-    let mut row = document.clone();
-    if document["type"] != "task" {
-        return (Table::Workflows, id("workflow_id"), row);
+/// Makes a task what its row is: without a type, and with its status as a key, too.
+pub fn as_row(task: &mut Map<String, Value>) {
+    task.shift_remove("type");
+    if let Some(status) = task.get("status").and_then(Value::as_str).map(str::to_lowercase) {
+        task.insert(status, true.into());
     }
-    if let Some(map) = row.as_object_mut() {
-        map.shift_remove("type");
-        if let Some(status) = document["status"].as_str() {
-            map.insert(status.to_lowercase(), true.into());
-        }
-    }
-    (Table::Tasks, id("task_id"), row)
+}
+
+/// A document's table and its id.
+fn key(document: &Value) -> (Table, &str) {
+    let table = if document["type"] == "task" { Table::Tasks } else { Table::Workflows };
+    (table, document[table.key()].as_str().unwrap_or_default())
 }
 
 impl Sink for Lmdb {
@@ -120,8 +129,13 @@ impl Sink for Lmdb {
     }
 
     fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered> {
-        let rows: Vec<(Table, &str, Value)> = documents.iter().map(row).collect();
-        let keys: Vec<(Table, &str)> = rows.iter().map(|(table, id, _)| (*table, *id)).collect();
-        self.update(&keys, &|place, _| rows[place].2.clone())
+        let keys: Vec<(Table, &str)> = documents.iter().map(key).collect();
+        self.update(&keys, &|place, _| {
+            let mut row = documents[place].clone();
+            if let (Table::Tasks, Some(task)) = (keys[place].0, row.as_object_mut()) {
+                as_row(task);
+            }
+            row
+        })
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::{Sink, Undelivered};
 
@@ -114,9 +115,9 @@ fn read(mut file: File) -> Result<Cursor> {
     Ok(serde_json::from_slice(&bytes)?)
 }
 
-/// A place as the name of a file: what is not plain is `-`.
+/// A name of its own for each place, however long and with whatever in it.
 fn file_name(place: &str) -> String {
-    place.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
+    Uuid::new_v5(&Uuid::NAMESPACE_URL, place.as_bytes()).to_string()
 }
 
 #[cfg(test)]
@@ -128,13 +129,14 @@ mod tests {
 
     /// Fails as often as it is told to.
     struct Shaky {
+        place: &'static str,
         failures: usize,
         got: Rc<RefCell<Vec<usize>>>,
     }
 
     impl Sink for Shaky {
         fn place(&self) -> &str {
-            "shaky://here"
+            self.place
         }
 
         fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered> {
@@ -152,7 +154,11 @@ mod tests {
         let store = tempfile::tempdir().expect("because tests may write temporary files");
         let got = Rc::new(RefCell::new(Vec::new()));
         let open = |failures, patience| {
-            Outlet::open(store.path(), Box::new(Shaky { failures, got: got.clone() }), Duration::from_secs(patience))
+            Outlet::open(
+                store.path(),
+                Box::new(Shaky { place: "shaky://here", failures, got: got.clone() }),
+                Duration::from_secs(patience),
+            )
         };
         let good = |failures, patience| open(failures, patience).expect("because nobody else has it");
         let mut first = good(2, 60);
@@ -166,5 +172,16 @@ mod tests {
         assert_eq!(second.deliver(6, &[Value::Null]).expect_err("because it has no patience").to_string(), "not now");
         drop(second);
         assert_eq!(good(0, 0).next(), 6);
+    }
+
+    #[test]
+    fn each_place_has_a_cursor_of_its_own() {
+        let store = tempfile::tempdir().expect("because tests may write temporary files");
+        let open = |place| {
+            let sink = Shaky { place, failures: 0, got: Rc::default() };
+            Outlet::open(store.path(), Box::new(sink), Duration::ZERO).expect("because nobody else has it")
+        };
+        open("lmdb:/data/runs-old").deliver(5, &[Value::Null]).expect("because it works");
+        assert_eq!(["lmdb:/data/runs-old", "lmdb:/data/runs/old"].map(|place| open(place).next()), [6, 0]);
     }
 }
