@@ -89,15 +89,14 @@ enum Command {
     },
     /// Deliver finished workflows to Flowcept's queue or database, each once: what was not delivered before
     #[command(
-        after_help = "Examples:\n  flowcept ship --to redis://127.0.0.1:6379\n  MQ_URI=redis://user:password@queue flowcept ship --json\n  flowcept ship --to lmdb:flowcept_lmdb\n\nDocuments are Flowcept's: its consumers and its tools take them as they are. Redis keeps nothing for who is not subscribed:\nwhat nobody took waits in the store, and the next `flowcept ship` goes on there."
+        after_help = "Examples:\n  flowcept ship --to redis://127.0.0.1:6379\n  MQ_URI=redis://user:password@queue flowcept ship --json\n  flowcept ship --to redis://127.0.0.1:6379 --stream flowcept\n  flowcept ship --to lmdb:flowcept_lmdb\n\nDocuments are Flowcept's: its consumers and its tools take them as they are. A channel of Redis keeps nothing for who is\nnot subscribed: what nobody took waits in the store, and the next `flowcept ship` goes on there. A stream keeps all until a\n`flowcept consume` has it; give that Redis `appendonly yes` and no eviction, or what it has is lost where it is killed."
     )]
     Ship {
         /// A Redis server, redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], or a folder for Flowcept's LMDB database, lmdb:FOLDER
         #[arg(long, value_name = "URL", env = "MQ_URI", hide_env_values = true)]
         to: String,
-        /// The channel of a Redis server
-        #[arg(long, value_name = "NAME", env = "MQ_CHANNEL", hide_env_values = true, default_value = "interception")]
-        channel: String,
+        #[command(flatten)]
+        name: Name,
         /// How long to try where a server cannot be reached, nobody is subscribed, or Flowcept has the database open, as 30s or 5m
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s")]
         wait: std::time::Duration,
@@ -107,15 +106,17 @@ enum Command {
     },
     /// Keep what comes to Flowcept's queue in its database, until SIGINT, SIGTERM or Flowcept's own message to stop
     #[command(
-        after_help = "Example:\n  flowcept consume --from redis://127.0.0.1:6379 --into lmdb:flowcept_lmdb\n\nMessages may be ours or of Flowcept's Python. One that cannot be kept is set aside in FOLDER/quarantine with its reason, and\nthe others are kept."
+        after_help = "Examples:\n  flowcept consume --from redis://127.0.0.1:6379 --into lmdb:flowcept_lmdb\n  flowcept consume --from redis://127.0.0.1:6379 --stream flowcept --into lmdb:flowcept_lmdb\n\nMessages may be ours or of Flowcept's Python. One that cannot be kept is set aside in FOLDER/quarantine with its reason, and\nthe others are kept. Of a stream a message is settled once it is written or set aside: where a keeper dies, another of its\ngroup, or itself when it is started again, has what it had within seconds."
     )]
     Consume {
         /// A Redis server, redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]
         #[arg(long, value_name = "URL", env = "MQ_URI", hide_env_values = true)]
         from: String,
-        /// The channel of a Redis server
-        #[arg(long, value_name = "NAME", env = "MQ_CHANNEL", hide_env_values = true, default_value = "interception")]
-        channel: String,
+        #[command(flatten)]
+        name: Name,
+        /// The group of keepers that share a stream: each message comes to one of them
+        #[arg(long, value_name = "NAME", requires = "stream", default_value = "flowcept")]
+        group: String,
         /// The folder of Flowcept's LMDB database, lmdb:FOLDER
         #[arg(long, value_name = "DATABASE")]
         into: String,
@@ -170,6 +171,17 @@ enum SpoolCommand {
 enum StoreCommand {
     /// Make the index anew from the logs
     Rebuild,
+}
+
+/// Where in a Redis server.
+#[derive(Debug, Args)]
+struct Name {
+    /// The channel of a Redis server: it keeps nothing for who is not subscribed
+    #[arg(long, value_name = "NAME", env = "MQ_CHANNEL", hide_env_values = true, default_value = "interception")]
+    channel: String,
+    /// The stream of a Redis server instead: it keeps all until each group of keepers has it
+    #[arg(long, value_name = "NAME")]
+    stream: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -333,8 +345,10 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Show { workflow, failed, json } => show::show(&store(named)?, &workflow, failed, json),
         Command::Lineage(args) => lineage(&store(named)?, &args),
         Command::Export { workflow, format, files } => export(&store(named)?, &workflow, format, files),
-        Command::Consume { from, channel, into, wait, json } => consume::consume(&from, &channel, &into, wait, json),
-        Command::Ship { to, channel, wait, json } => ship::ship(&store(named)?, &to, &channel, wait, json),
+        Command::Consume { from, name, group, into, wait, json } => {
+            consume::consume(&from, &name, &group, &into, wait, json)
+        }
+        Command::Ship { to, name, wait, json } => ship::ship(&store(named)?, &to, &name, wait, json),
         Command::Store { command: StoreCommand::Rebuild } => {
             let store = store(named)?;
             let count = store.rebuild()?;

@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use crate::sinks::Undelivered;
 use crate::sinks::lmdb::{Lmdb, Table};
-use crate::sinks::redis::Redis;
+use crate::sinks::{Queue, Undelivered};
 use document::{Document, Message};
 use quarantine::Quarantine;
 
-/// Documents that are written together, and how long the first of them waits for others.
+/// Messages that are dealt with together, and how long the first of them waits for others.
 const BATCH: usize = 1000;
 const WITHIN: Duration = Duration::from_millis(500);
 /// Bytes of messages that may wait where the database cannot be written just now; then no more are read.
@@ -33,12 +32,14 @@ pub struct Counts {
     pub aside: u64,
     /// Messages that are of no concern to a database.
     pub other: u64,
+    /// Messages that could not be written at the end and wait in a queue that keeps them.
+    pub left: u64,
 }
 
 /// Keeps what comes until `stopped` or until it is told to stop; what was read is written before it returns. `tell` says what goes
 /// wrong meanwhile; `patience` is how long a database is waited for at the end.
 pub fn keep(
-    queue: &mut Redis,
+    queue: &mut dyn Queue,
     database: &Lmdb,
     quarantine: &mut Quarantine,
     patience: Duration,
@@ -50,89 +51,91 @@ pub fn keep(
         bail!("{why}");
     }
     let mut keeper = Keeper {
+        queue,
         database,
         quarantine,
         waiting: Vec::new(),
         bytes: 0,
-        since: Instant::now(),
+        taken: 0,
+        due: Instant::now(),
         counts: Counts::default(),
     };
-    let ended = keeper.listen(queue, stopped, tell);
+    let ended = keeper.listen(stopped, tell);
     // Also where it ends by an error.
     let counts = keeper.finish(patience)?;
     ended.map(|()| counts)
 }
 
+/// Tells what goes wrong once, and not at each attempt.
+struct Trouble<'a> {
+    told: Option<String>,
+    tell: &'a dyn Fn(&str),
+}
+
+impl Trouble<'_> {
+    fn is(&mut self, why: Option<String>) {
+        if let Some(why) = why.as_ref().filter(|why| self.told.as_ref() != Some(why)) {
+            (self.tell)(why);
+        }
+        self.told = why;
+    }
+}
+
 struct Keeper<'a> {
+    queue: &'a mut dyn Queue,
     database: &'a Lmdb,
     quarantine: &'a mut Quarantine,
     waiting: Vec<(Document, Vec<u8>)>,
     bytes: usize,
-    since: Instant,
+    /// Messages since the queue was told that all is kept.
+    taken: usize,
+    /// When it is to be told so, if there are any.
+    due: Instant,
     counts: Counts,
 }
 
 impl Keeper<'_> {
-    fn listen(&mut self, queue: &mut Redis, stopped: &mut dyn FnMut() -> bool, tell: &dyn Fn(&str)) -> Result<()> {
-        // Each trouble is told once, and not at each attempt.
-        let mut told = String::new();
-        let trouble = |why: &str, told: &mut String| {
-            if told != why {
-                tell(why);
-                *told = why.to_string();
+    fn listen(&mut self, stopped: &mut dyn FnMut() -> bool, tell: &dyn Fn(&str)) -> Result<()> {
+        let (mut of_queue, mut of_database) = (Trouble { told: None, tell }, Trouble { told: None, tell });
+        while !stopped() {
+            if self.bytes >= MOST {
+                sleep(PAUSE);
+            } else {
+                match self.queue.message() {
+                    Ok(message) => {
+                        of_queue.is(None);
+                        if let Some(message) = message
+                            && self.take(&message)?
+                        {
+                            return Ok(());
+                        }
+                    }
+                    Err(Undelivered::Ever(why)) => bail!("{why}"),
+                    Err(Undelivered::Now(why)) => {
+                        of_queue.is(Some(why));
+                        sleep(PAUSE);
+                    }
+                }
             }
-        };
-        loop {
-            let mut subscription = match queue.subscribe() {
-                Ok(subscription) => subscription,
-                Err(Undelivered::Ever(why)) => bail!("{why}"),
-                Err(Undelivered::Now(why)) => {
-                    trouble(&why, &mut told);
-                    if stopped() {
-                        return Ok(());
-                    }
-                    sleep(PAUSE);
-                    continue;
-                }
-            };
-            told.clear();
-            loop {
-                if self.bytes < MOST {
-                    match subscription.message() {
-                        Ok(Some(bytes)) => {
-                            if self.take(&bytes)? {
-                                return Ok(());
-                            }
-                        }
-                        Ok(None) => {}
-                        Err(why) => {
-                            trouble(&why.to_string(), &mut told);
-                            break;
-                        }
-                    }
-                } else {
-                    sleep(PAUSE);
-                }
-                if self.is_due()
-                    && let Err(why) = self.write()
-                {
-                    trouble(&why, &mut told);
-                    self.since = Instant::now();
-                }
-                if stopped() {
-                    return Ok(());
-                }
+            let now = Instant::now();
+            if self.taken > 0 && now >= self.due {
+                of_database.is(self.write().err());
+                self.due = Instant::now() + WITHIN;
             }
         }
+        Ok(())
     }
 
     /// Takes a message; whether it is the last.
     fn take(&mut self, bytes: &[u8]) -> Result<bool> {
+        self.taken += 1;
+        match self.taken {
+            1 => self.due = Instant::now() + WITHIN,
+            BATCH => self.due = Instant::now(),
+            _ => {}
+        }
         match document::read(bytes) {
             Ok(Message::Document(document)) => {
-                if self.waiting.is_empty() {
-                    self.since = Instant::now();
-                }
                 self.bytes += bytes.len();
                 self.waiting.push((*document, bytes.to_vec()));
             }
@@ -146,31 +149,32 @@ impl Keeper<'_> {
         Ok(false)
     }
 
-    fn is_due(&self) -> bool {
-        self.waiting.len() >= BATCH || !self.waiting.is_empty() && self.since.elapsed() >= WITHIN
-    }
-
-    /// Writes what waits, all or nothing; why that cannot be done now.
+    /// Writes what waits, all or nothing, and tells the queue; why that cannot be done now.
     fn write(&mut self) -> Result<(), String> {
-        if self.waiting.is_empty() {
-            return Ok(());
+        if !self.waiting.is_empty() {
+            let rows: Vec<(Table, &str)> = self.waiting.iter().map(|(d, _)| (d.table, d.id.as_str())).collect();
+            let change = |i: usize, before| document::merged(before, &self.waiting[i].0);
+            self.database.update(&rows, &change).map_err(|why| why.to_string())?;
+            self.counts.kept += self.waiting.len() as u64;
+            self.waiting.clear();
+            self.bytes = 0;
         }
-        let rows: Vec<(Table, &str)> = self.waiting.iter().map(|(d, _)| (d.table, d.id.as_str())).collect();
-        let change = |i: usize, before| document::merged(before, &self.waiting[i].0);
-        self.database.update(&rows, &change).map_err(|why| why.to_string())?;
-        self.counts.kept += self.waiting.len() as u64;
-        self.waiting.clear();
-        self.bytes = 0;
+        self.queue.settle().map_err(|why| why.to_string())?;
+        self.taken = 0;
         Ok(())
     }
 
-    /// Writes the last; what cannot be written is set aside.
+    /// Writes the last; what cannot be written is left to a queue that keeps it, else set aside.
     fn finish(mut self, patience: Duration) -> Result<Counts> {
         let begun = Instant::now();
         while let Err(why) = self.write() {
             if begun.elapsed() < patience {
                 sleep(PAUSE);
                 continue;
+            }
+            if self.queue.keeps() {
+                self.counts.left = self.waiting.len() as u64;
+                break;
             }
             for (_, bytes) in std::mem::take(&mut self.waiting) {
                 self.quarantine.put(&bytes, &why)?;

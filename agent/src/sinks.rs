@@ -1,4 +1,5 @@
-//! Where documents go, one file a sink; an [`outlet`] is a sink with its place in the store. They do not know what documents say.
+//! Where documents go, one file a sink, and the queues that they come back from; an [`outlet`] is a sink with its place in the store.
+//! They do not know what documents say.
 
 pub mod lmdb;
 pub mod outlet;
@@ -15,7 +16,22 @@ pub trait Sink {
     fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered>;
 }
 
-/// Why documents were not delivered.
+/// Where documents of others and ours come from, as messages.
+pub trait Queue {
+    /// What it is called, for people: without user and password.
+    fn place(&self) -> &str;
+
+    /// The next message; none where none came for a while. It connects where it has to.
+    fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered>;
+
+    /// Says that all messages until now have been kept somewhere.
+    fn settle(&mut self) -> Result<(), Undelivered>;
+
+    /// Whether it gives again what was not settled, if need be to somebody else.
+    fn keeps(&self) -> bool;
+}
+
+/// Why documents were not delivered, or not received.
 #[derive(Debug, thiserror::Error)]
 pub enum Undelivered {
     /// It may go better later.

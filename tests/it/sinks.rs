@@ -195,8 +195,19 @@ fn flowcept_stores_what_is_published() {
 struct Keeper(Option<Child>);
 
 impl Keeper {
-    /// One that writes into this folder; it listens when this returns.
+    /// One that writes into this folder; it is subscribed when this returns.
     fn start(server: &Server, folder: &Path, more: &[&str]) -> Self {
+        let keeper = Self::started(server, folder, more);
+        server.wait_for_subscribers(1);
+        keeper
+    }
+
+    /// One that reads a stream.
+    fn of_stream(server: &Server, folder: &Path, more: &[&str]) -> Self {
+        Self::started(server, folder, &[&["--stream", "provenance"], more].concat())
+    }
+
+    fn started(server: &Server, folder: &Path, more: &[&str]) -> Self {
         let into = format!("lmdb:{}", folder.display());
         let child = Command::new(binary())
             .args(["consume", "--from", &server.url(), "--into", &into, "--json"])
@@ -206,9 +217,7 @@ impl Keeper {
             .stderr(Stdio::piped())
             .spawn()
             .expect("because the binary was just built");
-        let keeper = Self(Some(child));
-        server.wait_for_subscribers(1);
-        keeper
+        Self(Some(child))
     }
 
     fn stop(&self, signal: Signal) {
@@ -481,6 +490,117 @@ fn secrets_stay_secret() {
         let name = file.file_name().to_string_lossy().into_owned();
         assert!(![SECRET, WRONG].iter().any(|s| text.contains(s) || name.contains(s)), "{name}: {text}");
     }
+}
+
+/// A server whose streams outlive it.
+fn lasting() -> Server {
+    Server::start(&["--appendonly", "yes"])
+}
+
+/// Waits until a keeper has settled all that a stream has.
+fn settled(server: &Server, group: &str) {
+    for _ in 0..1000 {
+        let said = server.ask(&["--csv", "xinfo", "groups", "provenance"]);
+        let of = said.split(&format!("\"name\",\"{group}\",")).nth(1).unwrap_or_default();
+        if of.contains("\"pending\",0,") && of.split("\"lag\",").nth(1).is_some_and(|lag| lag.starts_with('0')) {
+            return;
+        }
+        sleep(Duration::from_millis(20));
+    }
+    panic!("{}", server.ask(&["xinfo", "groups", "provenance"]));
+}
+
+/// A stream keeps what is published while nobody is there, also where its server is killed; each group has all of it, and then it is
+/// removed.
+#[test]
+fn a_stream_keeps_what_nobody_reads() {
+    if !need(&["python", "redis-cli"]) {
+        return;
+    }
+    let ((_work, first), (_other, second)) = (example(), example());
+    let mut server = lasting();
+    let (one, two) = (Flowcept::new(None), Flowcept::new(None));
+    let to = ["--to", &server.url(), "--stream", "provenance"];
+    let count = first.ask(&["export", "last"]).lines().count();
+    let place = format!("redis://127.0.0.1:{}/0 stream provenance", server.port);
+    assert_eq!(shipped(&first, &to), format!("1 workflows in {count} documents to {place}\n"));
+    assert_eq!(shipped(&first, &to), format!("0 workflows in 0 documents to {place}\n"));
+    server.kill();
+    server.restart();
+    assert_eq!(server.ask(&["xlen", "provenance"]), count.to_string());
+    let keepers = [("flowcept", &one), ("others", &two)]
+        .map(|(group, flowcept)| Keeper::of_stream(&server, &flowcept.database(), &["--group", group]));
+    ["flowcept", "others"].iter().for_each(|group| settled(&server, group));
+    // What is settled is removed with what comes a second later.
+    sleep(Duration::from_secs(1));
+    shipped(&second, &to);
+    ["flowcept", "others"].iter().for_each(|group| settled(&server, group));
+    let left: usize = server.ask(&["xlen", "provenance"]).parse().expect("because it is a number");
+    assert!(left < count, "{left} of {count} are left");
+    let all = count + second.ask(&["export", "last"]).lines().count();
+    for (keeper, flowcept) in keepers.into_iter().zip([one, two]) {
+        keeper.stop(Signal::SIGTERM);
+        let counts = keeper.counts();
+        assert_eq!(counts["kept"].as_u64(), Some(all as u64), "{counts}");
+        flowcept.has(&first);
+        flowcept.has(&second);
+    }
+}
+
+/// What a keeper has read of a stream and not written comes to another one, where it ends or is killed; poison does not come again.
+#[test]
+fn a_keeper_that_dies_loses_nothing() {
+    if !need(&["python", "redis-cli"]) {
+        return;
+    }
+    let (_work, captured) = example();
+    let server = lasting();
+    let ours = Flowcept::new(None);
+    let waits = |keeper: &Keeper, count: usize| {
+        let pending = || server.ask(&["--csv", "xpending", "provenance", "flowcept"]);
+        while !pending().starts_with(&format!("{count},")) {
+            assert!(keeper.0.is_some());
+            sleep(Duration::from_millis(20));
+        }
+    };
+    Keeper::of_stream(&server, &ours.database(), &[]).stop(Signal::SIGTERM);
+    let mut holder = ours.holder();
+    shipped(&captured, &["--to", &server.url(), "--stream", "provenance"]);
+    server.ask(&["xadd", "provenance", "*", "colour", "red"]);
+    let count = captured.ask(&["export", "last"]).lines().count();
+    let ended = Keeper::of_stream(&server, &ours.database(), &["--wait", "0s"]);
+    waits(&ended, count + 1);
+    ended.stop(Signal::SIGTERM);
+    let counts = ended.counts();
+    assert_eq!(counts["kept"], 0, "{counts}");
+    assert!(counts["left"].as_u64().is_some_and(|left| left > 0), "{counts}");
+    // It takes over what that one had, and is killed.
+    let killed = Keeper::of_stream(&server, &ours.database(), &[]);
+    while !server.ask(&["xpending", "provenance", "flowcept", "-", "+", "1"]).ends_with('2') {
+        sleep(Duration::from_millis(20));
+    }
+    killed.stop(Signal::SIGKILL);
+    drop(killed);
+    drop(holder.0.stdin.take());
+    holder.0.wait().expect("because it was started");
+    let last = Keeper::of_stream(&server, &ours.database(), &[]);
+    settled(&server, "flowcept");
+    last.stop(Signal::SIGTERM);
+    let counts = last.counts();
+    assert_eq!((counts["kept"].as_u64(), counts["aside"].as_u64()), (Some(count as u64), Some(1)), "{counts}");
+    ours.has(&captured);
+    let aside = fs::read_dir(ours.database().join("quarantine")).expect("because there is poison").flatten();
+    let files: Vec<PathBuf> =
+        aside.map(|f| f.path()).filter(|p| p.extension().is_some_and(|e| e == "msgpack")).collect();
+    assert!(files.iter().all(|file| fs::read(file).is_ok_and(|bytes| bytes == b"colour=red\n")), "{files:?}");
+    // A key of another kind is told.
+    server.ask(&["set", "text", "x"]);
+    let refused = ship(&captured, &["--to", &server.url(), "--stream", "text"]);
+    assert!(
+        said(&refused).contains("stream text: there is a key of this name, and it is no stream"),
+        "{}",
+        said(&refused)
+    );
 }
 
 /// Nothing is sent to a subscriber that does not keep up: Redis would drop it, with all that waits for it.

@@ -9,34 +9,48 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use serde_json::json;
 
+use super::Name;
 use crate::keeper::{self, quarantine::Quarantine};
-use crate::sinks::Sink;
 use crate::sinks::lmdb::Lmdb;
-use crate::sinks::redis::Redis;
+use crate::sinks::redis::{channel::Subscription, stream::Group};
+use crate::sinks::{Queue, Sink};
 
-/// Keeps what comes to the channel.
-pub(super) fn consume(from: &str, channel: &str, into: &str, wait: Duration, as_json: bool) -> Result<ExitCode> {
+/// Keeps what comes to the channel or stream.
+pub(super) fn consume(
+    from: &str,
+    name: &Name,
+    group: &str,
+    into: &str,
+    wait: Duration,
+    as_json: bool,
+) -> Result<ExitCode> {
     let folder = into.strip_prefix("lmdb:").context("--into takes lmdb:FOLDER, the folder of Flowcept's database")?;
     let database = Lmdb::open(Path::new(folder))?;
     let aside = Path::new(folder).join("quarantine");
-    let mut queue = Redis::open(from, channel)?;
+    let mut queue: Box<dyn Queue> = match &name.stream {
+        Some(stream) => Box::new(Group::open(from, stream, group)?),
+        None => Box::new(Subscription::open(from, &name.channel)?),
+    };
     let mut mask = SigSet::empty();
     [Signal::SIGINT, Signal::SIGTERM].into_iter().for_each(|signal| mask.add(signal));
     mask.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let mut stopped = || signals.read_signal().is_ok_and(|signal| signal.is_some());
     let tell = |why: &str| eprintln!("flowcept: {why}; trying again");
-    let counts = keeper::keep(&mut queue, &database, &mut Quarantine::new(&aside), wait, &mut stopped, &tell)?;
+    let counts = keeper::keep(&mut *queue, &database, &mut Quarantine::new(&aside), wait, &mut stopped, &tell)?;
     if as_json {
         println!(
             "{}",
-            json!({"from": queue.place(), "into": database.place(), "kept": counts.kept, "aside": counts.aside, "other": counts.other})
+            json!({"from": queue.place(), "into": database.place(), "kept": counts.kept, "aside": counts.aside, "other": counts.other, "left": counts.left})
         );
         return Ok(ExitCode::SUCCESS);
     }
     println!("{} messages kept in {}", counts.kept, database.place());
     if counts.aside > 0 {
         println!("{} set aside in {}: reasons.jsonl there says why", counts.aside, aside.display());
+    }
+    if counts.left > 0 {
+        println!("{} could not be written and are left in {}", counts.left, queue.place());
     }
     Ok(ExitCode::SUCCESS)
 }

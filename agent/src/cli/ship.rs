@@ -7,19 +7,22 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use super::Name;
 use crate::formats::flowcept::{self, Files};
 use crate::query::Library;
 use crate::sinks::Sink;
 use crate::sinks::lmdb::Lmdb;
 use crate::sinks::outlet::Outlet;
-use crate::sinks::redis::Redis;
+use crate::sinks::redis::{channel::Channel, stream::Stream};
 use crate::store::Store;
 
 /// Delivers all that waits, oldest first.
-pub(super) fn ship(store: &Store, to: &str, channel: &str, wait: Duration, as_json: bool) -> Result<ExitCode> {
-    let sink: Box<dyn Sink> = match to.strip_prefix("lmdb:") {
-        Some(folder) => Box::new(Lmdb::open(Path::new(folder))?),
-        None => Box::new(Redis::open(to, channel).context("--to takes a Redis server or lmdb:FOLDER")?),
+pub(super) fn ship(store: &Store, to: &str, name: &Name, wait: Duration, as_json: bool) -> Result<ExitCode> {
+    let hint = "--to takes a Redis server or lmdb:FOLDER";
+    let sink: Box<dyn Sink> = match (to.strip_prefix("lmdb:"), &name.stream) {
+        (Some(folder), _) => Box::new(Lmdb::open(Path::new(folder))?),
+        (None, Some(stream)) => Box::new(Stream::open(to, stream).context(hint)?),
+        (None, None) => Box::new(Channel::open(to, &name.channel).context(hint)?),
     };
     let mut library = Library::open(store)?;
     let mut outlet = Outlet::open(store.folder(), sink, wait)?;

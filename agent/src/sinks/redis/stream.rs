@@ -1,0 +1,212 @@
+//! A stream of Redis: it keeps each document until each group of readers has it, so that nobody has to be there. A reader of a group
+//! that dies gives what it had to the others; what every group has is removed.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use nix::unistd::gethostname;
+use redis::streams::{StreamAutoClaimReply, StreamId, StreamInfoGroupsReply, StreamPendingReply, StreamReadReply};
+use redis::{Connection, RedisError, Value as Answer};
+use serde_json::Value;
+
+use super::{Server, failed};
+use crate::formats::flowcept::packed;
+use crate::sinks::{Queue, Sink, Undelivered};
+
+/// The field of an entry that has the document.
+const FIELD: &str = "message";
+/// How long the server waits for an entry before it says that there is none.
+const TICK: Duration = Duration::from_millis(100);
+/// Entries that are read together: each has up to 60 kB.
+const READ: usize = 200;
+/// What another reader has had so long without having settled it is taken over: its reader writes twice a second.
+const ORPHANED: Duration = Duration::from_secs(5);
+/// Between two looks for that, and between two removals.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// Adds to a stream.
+pub struct Stream {
+    server: Server,
+    name: String,
+}
+
+impl Stream {
+    /// Of this server's URL. It connects when there is something to deliver.
+    pub fn open(url: &str, name: &str) -> Result<Self> {
+        Ok(Self { server: Server::open(url, &format!("stream {name}"))?, name: name.into() })
+    }
+}
+
+impl Sink for Stream {
+    fn place(&self) -> &str {
+        &self.server.place
+    }
+
+    fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered> {
+        let name = &self.name;
+        self.server.with(
+            |_| Ok(()),
+            |connection| {
+                let mut pipe = redis::pipe();
+                pipe.atomic();
+                for document in documents {
+                    pipe.cmd("XADD").arg(name).arg("*").arg(FIELD).arg(packed(document)).ignore();
+                }
+                pipe.exec(connection).map_err(failed)
+            },
+        )
+    }
+}
+
+/// What a group of readers of a stream has not had yet.
+pub struct Group {
+    server: Server,
+    stream: String,
+    name: String,
+    /// Readers of one host share a name, and with it what they have: whatever was left is settled by any of them.
+    reader: String,
+    /// Read, and not given out yet.
+    ahead: VecDeque<StreamId>,
+    /// Given out, and not settled.
+    given: Vec<String>,
+    looked: Instant,
+    removed: Instant,
+}
+
+impl Group {
+    /// Of this server's URL. Where it is new, it begins with all that the stream has.
+    pub fn open(url: &str, stream: &str, name: &str) -> Result<Self> {
+        Ok(Self {
+            server: Server::open(url, &format!("stream {stream}"))?,
+            stream: stream.into(),
+            name: name.into(),
+            reader: gethostname().unwrap_or_default().to_string_lossy().into_owned(),
+            ahead: VecDeque::new(),
+            given: Vec::new(),
+            looked: Instant::now(),
+            removed: Instant::now(),
+        })
+    }
+
+    fn read(&mut self) -> Result<(), Undelivered> {
+        let (stream, name, reader) = (&self.stream, &self.name, &self.reader);
+        // What we have is not taken from ourselves.
+        let looks = self.given.is_empty() && self.looked.elapsed() > HOUSEKEEPING;
+        let read = self.server.with(
+            |connection| created(connection, stream, name),
+            |connection| {
+                if looks {
+                    let mut claim = redis::cmd("XAUTOCLAIM");
+                    claim.arg(stream).arg(name).arg(reader).arg(millis(ORPHANED)).arg("0-0").arg("COUNT").arg(READ);
+                    let claimed: StreamAutoClaimReply = claim.query(connection).map_err(failed)?;
+                    if !claimed.claimed.is_empty() {
+                        return Ok(claimed.claimed);
+                    }
+                }
+                let mut read = redis::cmd("XREADGROUP");
+                read.arg("GROUP").arg(name).arg(reader).arg("COUNT").arg(READ).arg("BLOCK").arg(millis(TICK));
+                read.arg("STREAMS").arg(stream).arg(">");
+                let answer: Option<StreamReadReply> = read.query(connection).map_err(failed)?;
+                Ok(answer.into_iter().flat_map(|a| a.keys).flat_map(|key| key.ids).collect())
+            },
+        )?;
+        if looks && read.is_empty() {
+            self.looked = Instant::now();
+        }
+        self.ahead.extend(read);
+        Ok(())
+    }
+}
+
+impl Queue for Group {
+    fn place(&self) -> &str {
+        &self.server.place
+    }
+
+    fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered> {
+        if self.ahead.is_empty() {
+            self.read()?;
+        }
+        Ok(self.ahead.pop_front().map(|entry| {
+            let message = document(&entry);
+            self.given.push(entry.id);
+            message
+        }))
+    }
+
+    fn settle(&mut self) -> Result<(), Undelivered> {
+        if self.given.is_empty() {
+            return Ok(());
+        }
+        let (stream, name, given) = (&self.stream, &self.name, &self.given);
+        let removes = self.removed.elapsed() > HOUSEKEEPING;
+        self.server.with(
+            |connection| created(connection, stream, name),
+            |connection| {
+                redis::cmd("XACK").arg(stream).arg(name).arg(given).exec(connection).map_err(failed)?;
+                if removes { remove(connection, stream).map_err(failed) } else { Ok(()) }
+            },
+        )?;
+        self.given.clear();
+        if removes {
+            self.removed = Instant::now();
+        }
+        Ok(())
+    }
+
+    fn keeps(&self) -> bool {
+        true
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    time.as_secs() * 1000 + u64::from(time.subsec_millis())
+}
+
+/// Makes the group where there is none, and the stream.
+fn created(connection: &mut Connection, stream: &str, group: &str) -> Result<(), Undelivered> {
+    let mut create = redis::cmd("XGROUP");
+    create.arg("CREATE").arg(stream).arg(group).arg("0").arg("MKSTREAM");
+    match create.exec(connection) {
+        Err(error) if error.code() != Some("BUSYGROUP") => Err(failed(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what every group has settled.
+fn remove(connection: &mut Connection, stream: &str) -> Result<(), RedisError> {
+    let groups: StreamInfoGroupsReply = redis::cmd("XINFO").arg("GROUPS").arg(stream).query(connection)?;
+    let mut needed: Option<(u64, u64)> = None;
+    for group in groups.groups {
+        let waits: StreamPendingReply = redis::cmd("XPENDING").arg(stream).arg(&group.name).query(connection)?;
+        let first = match waits {
+            StreamPendingReply::Data(waits) => waits.start_id,
+            _ => group.last_delivered_id,
+        };
+        let Some(first) = parts(&first) else { return Ok(()) };
+        needed = Some(needed.map_or(first, |needed| needed.min(first)));
+    }
+    let Some((at, number)) = needed else { return Ok(()) };
+    redis::cmd("XTRIM").arg(stream).arg("MINID").arg("~").arg(format!("{at}-{number}")).exec(connection)
+}
+
+/// Milliseconds and number of an entry's id.
+fn parts(id: &str) -> Option<(u64, u64)> {
+    let (at, number) = id.split_once('-')?;
+    Some((at.parse().ok()?, number.parse().ok()?))
+}
+
+/// The document of an entry; of one that others have added, all that it has.
+fn document(entry: &StreamId) -> Vec<u8> {
+    let bytes = |value: &Answer| match value {
+        Answer::BulkString(bytes) => bytes.clone(),
+        other => format!("{other:?}").into_bytes(),
+    };
+    match entry.map.get(FIELD) {
+        Some(message) => bytes(message),
+        None => {
+            entry.map.iter().flat_map(|(name, value)| [name.as_bytes(), b"=", &bytes(value), b"\n"].concat()).collect()
+        }
+    }
+}
