@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// A server that ends with this.
@@ -37,6 +39,14 @@ impl Server {
     /// Starts it again after that.
     pub fn restart(&mut self) {
         self.child = started(self.port, &self.options, &self.folder);
+    }
+
+    /// SIGSTOP, and SIGCONT a while later.
+    pub fn pause(&self, time: Duration) {
+        let pid = Pid::from_raw(self.child.id().try_into().expect("because pids are small"));
+        kill(pid, Signal::SIGSTOP).expect("because it runs");
+        sleep(time);
+        kill(pid, Signal::SIGCONT).expect("because it runs");
     }
 
     /// What `redis-cli` says.

@@ -2,6 +2,7 @@
 
 mod both;
 mod calls;
+mod chaos;
 mod export;
 mod files;
 mod fuzz;

@@ -33,7 +33,7 @@ fn ship(captured: &Captured, arguments: &[&str]) -> Output {
     command(captured.store.path(), arguments).output().expect("because the binary was just built")
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}{}", text(&output.stdout), text(&output.stderr))
 }
@@ -45,7 +45,7 @@ fn shipped(captured: &Captured, arguments: &[&str]) -> String {
 }
 
 /// A process that ends with this.
-struct Helper(Child);
+pub(crate) struct Helper(pub(crate) Child);
 
 impl Drop for Helper {
     fn drop(&mut self) {
@@ -90,13 +90,13 @@ impl Subscriber {
 }
 
 /// Flowcept 1.0.3 with settings of its own.
-struct Flowcept {
+pub(crate) struct Flowcept {
     home: tempfile::TempDir,
 }
 
 impl Flowcept {
     /// With its queue on this port, where it has one.
-    fn new(queue: Option<u16>) -> Self {
+    pub(crate) fn new(queue: Option<u16>) -> Self {
         let home = tempfile::tempdir().expect("because tests may write temporary files");
         let (enabled, port) = (queue.is_some(), queue.unwrap_or(6379));
         let settings = format!(
@@ -115,7 +115,7 @@ agent: {{}}
         Self { home }
     }
 
-    fn database(&self) -> PathBuf {
+    pub(crate) fn database(&self) -> PathBuf {
         self.home.path().join("lmdb")
     }
 
@@ -135,13 +135,18 @@ agent: {{}}
 
     /// A program that has its database open, as its web service and its consumer have it, until its stdin is closed.
     fn holder(&self) -> Helper {
+        self.try_holder().expect("because nobody else has it open")
+    }
+
+    /// The same, unless it is being written just now.
+    pub(crate) fn try_holder(&self) -> Option<Helper> {
         let script = "import lmdb, sys; e = lmdb.open(sys.argv[1], map_size=10**9, max_dbs=5); print('open', file=sys.stderr, flush=True); sys.stdin.read()";
         let mut command = Command::new(python());
         command.args(["-c", script, &self.database().to_string_lossy()]).stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut holder = command.spawn().map(Helper).expect("because the interpreter is there");
         let says = holder.0.stderr.as_mut().expect("because it is piped");
-        says.read_exact(&mut [0; 4]).expect("because it says so");
-        holder
+        let mut said = [0; 4];
+        (says.read_exact(&mut said).is_ok() && said == *b"open").then_some(holder)
     }
 
     fn run(&self, program: &Path, arguments: &[&str]) -> String {
@@ -192,7 +197,7 @@ fn flowcept_stores_what_is_published() {
 }
 
 /// Our keeper; it is killed where a test fails.
-struct Keeper(Option<Child>);
+pub(crate) struct Keeper(pub(crate) Option<Child>);
 
 impl Keeper {
     /// One that writes into this folder; it is subscribed when this returns.
@@ -203,7 +208,7 @@ impl Keeper {
     }
 
     /// One that reads a stream.
-    fn of_stream(server: &Server, folder: &Path, more: &[&str]) -> Self {
+    pub(crate) fn of_stream(server: &Server, folder: &Path, more: &[&str]) -> Self {
         Self::started(server, folder, &[&["--stream", "provenance"], more].concat())
     }
 
@@ -220,14 +225,14 @@ impl Keeper {
         Self(Some(child))
     }
 
-    fn stop(&self, signal: Signal) {
+    pub(crate) fn stop(&self, signal: Signal) {
         let id = self.0.as_ref().expect("because only its end takes it").id();
         let pid = nix::unistd::Pid::from_raw(id.try_into().expect("because pids are small"));
         nix::sys::signal::kill(pid, signal).expect("because it runs");
     }
 
     /// What it said at its end.
-    fn counts(mut self) -> serde_json::Value {
+    pub(crate) fn counts(mut self) -> serde_json::Value {
         let child = self.0.take().expect("because this takes itself");
         let output = child.wait_with_output().expect("because it was started");
         assert!(output.status.success(), "{}", said(&output));
@@ -493,12 +498,12 @@ fn secrets_stay_secret() {
 }
 
 /// A server whose streams outlive it.
-fn lasting() -> Server {
+pub(crate) fn lasting() -> Server {
     Server::start(&["--appendonly", "yes"])
 }
 
 /// Waits until a keeper has settled all that a stream has.
-fn settled(server: &Server, group: &str) {
+pub(crate) fn settled(server: &Server, group: &str) {
     for _ in 0..1000 {
         let said = server.ask(&["--csv", "xinfo", "groups", "provenance"]);
         let of = said.split(&format!("\"name\",\"{group}\",")).nth(1).unwrap_or_default();

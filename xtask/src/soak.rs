@@ -1,5 +1,5 @@
 //! Traced workloads one after another into one store, each checked, until the time is over or something is wrong; beside them
-//! the test that puts the library under stress, as long. It knows the product by its command line only.
+//! the tests that put the library under stress, and the way to a database into chaos, as long. It knows the product by its command line only.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -109,8 +109,9 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<()> {
     stressed.args(stress).args(["--no-run"]).current_dir(root);
     ensure!(stressed.status()?.success(), "cargo {} failed", stress.join(" "));
     let mut stressed = Command::new("cargo");
-    stressed.args(stress).args(["--", "inside::under_stress", "--nocapture"]).current_dir(root);
-    stressed.env("FLOWCEPT_STRESS", length.as_secs().to_string()).stdin(Stdio::null());
+    stressed.args(stress).args(["--", "inside::under_stress", "chaos::", "--nocapture"]).current_dir(root);
+    stressed.envs(["FLOWCEPT_STRESS", "FLOWCEPT_CHAOS"].map(|name| (name, length.as_secs().to_string())));
+    stressed.stdin(Stdio::null());
     stressed.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let stressed = Stressed(Some(stressed.spawn().context("start cargo")?));
     let begun = Instant::now();
@@ -132,12 +133,16 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<()> {
     println!("nothing wrong in {runs} runs; tasks in all, most of the others:  {}  store {store:>6.1} MiB", sum.line());
     let stressed = stressed.ended()?;
     let said = String::from_utf8_lossy(&stressed.stderr).into_owned();
-    ensure!(stressed.status.success(), "the library under stress: {said}{}", String::from_utf8_lossy(&stressed.stdout));
-    println!("the library under stress: {}", said.trim());
+    ensure!(
+        stressed.status.success(),
+        "the tests beside the runs: {said}{}",
+        String::from_utf8_lossy(&stressed.stdout)
+    );
+    println!("the tests beside the runs: {}", said.trim());
     Ok(())
 }
 
-/// The test beside the rounds, which ends with them where one of them has failed.
+/// The tests beside the rounds, which end with them where one of them has failed.
 struct Stressed(Option<Child>);
 
 impl Stressed {

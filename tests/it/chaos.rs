@@ -1,0 +1,152 @@
+//! Everything on the way from a run to a database is stopped, killed and started again at random, for `FLOWCEPT_CHAOS` seconds. No
+//! document is lost, and none is there that nobody sent.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{scope, sleep};
+use std::time::{Duration, Instant};
+
+use harness::host::{binary, library, need, root};
+use harness::random::Random;
+use nix::sys::signal::Signal;
+
+use crate::export::python;
+use crate::sinks::{Flowcept, Helper, Keeper, lasting, said, settled};
+
+/// A run of so many tasks: a shell that forks.
+const TASKS: usize = 1000;
+/// What a keeper may have of its own: 64 MiB of messages that wait for the database, and what it makes of them.
+const MOST_MEMORY: u64 = 256 << 20;
+
+/// Makes runs into the store until told to stop; how many.
+fn produce(store: &Path, work: &Path, stop: &AtomicBool) -> usize {
+    let script = format!("i=0; while [ $i -lt {TASKS} ]; do (:); i=$((i+1)); done");
+    let mut runs = 0;
+    while runs == 0 || !stop.load(Ordering::Relaxed) {
+        let status = Command::new("sh")
+            .args(["-c", &script])
+            .current_dir(work)
+            .env("LD_PRELOAD", library())
+            .env("FLOWCEPT_STORE", store)
+            .stdin(Stdio::null())
+            .status();
+        assert!(status.is_ok_and(|s| s.success()), "the shell runs");
+        runs += 1;
+    }
+    runs
+}
+
+fn flowcept(store: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.arg("--store").arg(store).args(arguments).env_remove("MQ_URI").env_remove("MQ_CHANNEL");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Anonymous memory of a process that may have gone.
+fn memory(child: &Child) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB"));
+    line.and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) << 10
+}
+
+#[test]
+fn nothing_is_lost_whoever_dies() {
+    if !need(&["python", "redis-cli"]) {
+        return;
+    }
+    let seconds = std::env::var("FLOWCEPT_CHAOS").unwrap_or_else(|_| "60".into());
+    let seconds: u64 = seconds.parse().expect("because FLOWCEPT_CHAOS is a number of seconds");
+    let mut random = Random::seeded();
+    let base = tempfile::tempdir().expect("because tests may write temporary files");
+    let (store, work) = (base.path().join("store"), base.path().join("work"));
+    fs::create_dir(&work).expect("because the folder is ours");
+    let mut server = lasting();
+    let url = server.url();
+    let theirs = Flowcept::new(None);
+    let folder = theirs.database();
+    let keeper = |server: &_| Keeper::of_stream(server, &folder, &["--wait", "1s"]);
+    let ship = ["ship", "--to", &url, "--stream", "provenance", "--wait", "2s"];
+    let stop = AtomicBool::new(false);
+    let mut counts = [0; 6];
+    let runs = scope(|scope| {
+        let producer = scope.spawn(|| produce(&store, &work, &stop));
+        let mut keepers = [keeper(&server), keeper(&server)];
+        let mut shipper: Option<Helper> = None;
+        let mut holder: Option<Helper> = None;
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(seconds) {
+            if shipper.as_mut().is_none_or(|s| s.0.try_wait().is_ok_and(|ended| ended.is_some())) {
+                shipper = flowcept(&store, &ship).spawn().ok().map(Helper);
+            }
+            let one = random.below(2) as usize;
+            let action = random.below(8) as usize;
+            match action {
+                0 => {
+                    server.kill();
+                    sleep(Duration::from_millis(random.below(300)));
+                    server.restart();
+                }
+                1 => server.pause(Duration::from_millis(random.below(1000))),
+                2 => drop(shipper.take()),
+                3 => keepers[one] = keeper(&server),
+                4 => {
+                    keepers[one].stop(Signal::SIGTERM);
+                    let ended = std::mem::replace(&mut keepers[one], keeper(&server)).0.take();
+                    let output = ended.and_then(|e| e.wait_with_output().ok()).expect("because it was started");
+                    // One that had only just been started does not listen yet.
+                    let ended = output.status.success() || output.status.signal() == Some(Signal::SIGTERM as i32);
+                    assert!(ended, "{}", said(&output));
+                }
+                // Who has the database open, or none any more.
+                5 if folder.join("data.mdb").exists() => {
+                    holder = holder.is_none().then(|| theirs.try_holder()).flatten()
+                }
+                _ => sleep(Duration::from_millis(random.below(500))),
+            }
+            counts[action.min(5)] += 1;
+            for keeper in &keepers {
+                let used = keeper.0.as_ref().map_or(0, memory);
+                assert!(used < MOST_MEMORY, "a keeper has {used} bytes");
+            }
+        }
+        drop((holder, shipper));
+        stop.store(true, Ordering::Relaxed);
+        let runs = producer.join().expect("because it does not panic");
+        let mut last = flowcept(&store, &[&ship[..6], &["60s"]].concat());
+        let output = last.stdout(Stdio::piped()).stderr(Stdio::piped()).output().expect("because the binary is there");
+        assert!(output.status.success(), "{}", said(&output));
+        settled(&server, "flowcept");
+        for keeper in keepers {
+            keeper.stop(Signal::SIGTERM);
+            assert_eq!(keeper.counts()["aside"], 0);
+        }
+        runs
+    });
+    assert!(!folder.join("quarantine").exists(), "something was set aside");
+    // Each run, as it is exported.
+    let listed = flowcept(&store, &["workflows", "--json"]).stdout(Stdio::piped()).output();
+    let listed = listed.expect("because the binary is there").stdout;
+    let listed: Vec<serde_json::Value> = serde_json::from_slice(&listed).expect("because it is JSON");
+    assert_eq!(listed.len(), runs);
+    let mut check = Command::new(python());
+    check.arg(root().join("tests/programs/check_documents.py")).arg(&folder);
+    for (number, row) in listed.iter().enumerate() {
+        let path = base.path().join(format!("{number}.jsonl"));
+        let file = fs::File::create(&path).expect("because the folder is ours");
+        let id = row["workflow_id"].as_str().expect("because it is text");
+        assert!(flowcept(&store, &["export", id]).stdout(file).status().is_ok_and(|s| s.success()));
+        check.arg(path);
+    }
+    let found = check.output().expect("because the interpreter is there");
+    assert!(found.status.success(), "{}", said(&found));
+    let found: usize = said(&found).trim().parse().expect("because it says how many");
+    assert!(found >= runs * TASKS, "{found} documents of {runs} runs");
+    let [killed, paused, shipper, keeper, ended, _] = counts;
+    eprintln!(
+        "chaos: {found} documents of {runs} runs; 0 lost, 0 too many; the server killed {killed} times and paused {paused}, ship killed {shipper}, keepers killed {keeper} and ended {ended}"
+    );
+}
