@@ -6,6 +6,7 @@ mod run;
 mod ship;
 mod show;
 mod spool;
+mod stream;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -126,6 +127,20 @@ enum Command {
         /// JSON instead of text
         #[arg(long)]
         json: bool,
+    },
+    /// Print what comes to Flowcept's queue, one JSON document a line, until it is stopped
+    #[command(
+        after_help = "Examples:\n  flowcept stream --from redis://127.0.0.1:6379 | jq -c 'select(.status == \"ERROR\")'\n  flowcept stream --from redis://127.0.0.1:6379 --stream runs --group alerts | ./alert.py\n\nA program that reads the lines is a consumer of its own. With a group it gets all that the stream has, and where it was stopped\nit goes on: a message is settled once it is written to stdout. A group that nobody reads any more keeps the stream from being\nshortened: remove it with redis-cli's XGROUP DESTROY."
+    )]
+    Stream {
+        /// A Redis server, redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]
+        #[arg(long, value_name = "URL", env = "MQ_URI", hide_env_values = true)]
+        from: String,
+        #[command(flatten)]
+        name: Name,
+        /// The group of readers of a stream that this one belongs to [default: none, and what comes from now on]
+        #[arg(long, value_name = "NAME", requires = "stream")]
+        group: Option<String>,
     },
     /// Print where the library is that watches a program from inside
     #[command(after_help = "Example:\n  LD_PRELOAD=$(flowcept preload-path) ./pipeline.sh; flowcept show last")]
@@ -348,6 +363,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Consume { from, name, group, into, wait, json } => {
             consume::consume(&from, &name, &group, &into, wait, json)
         }
+        Command::Stream { from, name, group } => stream::stream(&from, &name, group.as_deref()),
         Command::Ship { to, name, wait, json } => ship::ship(&store(named)?, &to, &name, wait, json),
         Command::Store { command: StoreCommand::Rebuild } => {
             let store = store(named)?;

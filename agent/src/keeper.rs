@@ -21,7 +21,7 @@ const WITHIN: Duration = Duration::from_millis(500);
 /// Bytes of messages that may wait where the database cannot be written just now; then no more are read.
 const MOST: usize = 64 << 20;
 /// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(200);
+pub const PAUSE: Duration = Duration::from_millis(200);
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,13 +67,19 @@ pub fn keep(
 }
 
 /// Tells what goes wrong once, and not at each attempt.
-struct Trouble<'a> {
+pub struct Trouble<'a> {
     told: Option<String>,
     tell: &'a dyn Fn(&str),
 }
 
-impl Trouble<'_> {
-    fn is(&mut self, why: Option<String>) {
+impl<'a> Trouble<'a> {
+    /// Tells it so.
+    pub fn new(tell: &'a dyn Fn(&str)) -> Self {
+        Self { told: None, tell }
+    }
+
+    /// What is wrong just now, if anything is.
+    pub fn is(&mut self, why: Option<String>) {
         if let Some(why) = why.as_ref().filter(|why| self.told.as_ref() != Some(why)) {
             (self.tell)(why);
         }
@@ -96,7 +102,7 @@ struct Keeper<'a> {
 
 impl Keeper<'_> {
     fn listen(&mut self, stopped: &mut dyn FnMut() -> bool, tell: &dyn Fn(&str)) -> Result<()> {
-        let (mut of_queue, mut of_database) = (Trouble { told: None, tell }, Trouble { told: None, tell });
+        let (mut of_queue, mut of_database) = (Trouble::new(tell), Trouble::new(tell));
         while !stopped() {
             if self.bytes >= MOST {
                 sleep(PAUSE);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
@@ -606,6 +607,102 @@ fn a_keeper_that_dies_loses_nothing() {
         "{}",
         said(&refused)
     );
+}
+
+/// `flowcept stream`, whose lines go to a file.
+fn lines(server: &Server, more: &[&str]) -> (Helper, tempfile::NamedTempFile) {
+    let file = tempfile::NamedTempFile::new().expect("because tests may write temporary files");
+    let mut command = Command::new(binary());
+    command.args(["stream", "--from", &server.url()]).args(more).stdin(Stdio::null());
+    command.stdout(file.reopen().expect("because it was just made"));
+    (command.spawn().map(Helper).expect("because the binary was just built"), file)
+}
+
+/// The lines of a file, once there are as many.
+fn wait_for_lines(file: &Path, count: usize) -> Vec<String> {
+    let got = || fs::read_to_string(file).expect("because it is ours").lines().map(str::to_string).collect::<Vec<_>>();
+    for _ in 0..1500 {
+        if got().len() >= count {
+            break;
+        }
+        sleep(Duration::from_millis(20));
+    }
+    got()
+}
+
+/// What is printed of a channel and of a stream is what was sent, letter for letter; a group goes on where it was.
+#[test]
+fn a_queue_is_printed() {
+    if !need(&["redis-cli"]) {
+        return;
+    }
+    let ((_work, first), (_other, second)) = (example(), example());
+    let server = lasting();
+    let sent = |captured: &Captured| captured.ask(&["export", "last"]).lines().map(str::to_string).collect::<Vec<_>>();
+    let stream = ["--stream", "provenance"];
+    let group = [&stream[..], &["--group", "people"]].concat();
+    let to = |captured: &Captured| shipped(captured, &[&["--to", &server.url()], &stream[..]].concat());
+    to(&first);
+    let (reader, file) = lines(&server, &group);
+    assert_eq!(wait_for_lines(file.path(), sent(&first).len()), sent(&first));
+    settled(&server, "people");
+    drop(reader);
+    let (_tail, from_now) = lines(&server, &stream);
+    // It says that it is there by a command of its own.
+    while !server.ask(&["client", "list"]).contains("cmd=xread ") {
+        sleep(Duration::from_millis(5));
+    }
+    to(&second);
+    let (_reader, file) = lines(&server, &group);
+    for file in [&file, &from_now] {
+        assert_eq!(wait_for_lines(file.path(), sent(&second).len()), sent(&second));
+    }
+    let (_reader, file) = lines(&server, &[]);
+    server.wait_for_subscribers(1);
+    assert_eq!(server.publish("interception", b"no msgpack"), ":1\r\n");
+    shipped(&first, &["--to", &server.url()]);
+    assert_eq!(wait_for_lines(file.path(), sent(&first).len()), sent(&first));
+}
+
+/// The consumers that are given as examples get every task once, in Python, shell and Rust.
+#[test]
+fn consumers_of_ones_own() {
+    if !need(&["redis-cli", "python"]) {
+        return;
+    }
+    let (_work, captured) = example();
+    let server = lasting();
+    shipped(&captured, &["--to", &server.url(), "--stream", "provenance"]);
+    let sent = captured.ask(&["export", "last"]);
+    let sent = sent.lines().map(|l| l.parse::<serde_json::Value>().expect("because it is JSON"));
+    let text = |task: &serde_json::Value, name: &str| task[name].as_str().expect("because it is text").to_string();
+    let tasks = sent.filter(|d| d["type"] == "task");
+    let tasks: Vec<String> =
+        tasks.map(|t| ["status", "activity_id", "task_id"].map(|name| text(&t, name)).join(" ")).collect();
+    assert!(tasks.len() > 10, "{tasks:?}");
+    let folder = root().join("deployment/consumers");
+    let example = binary().with_file_name("examples").join("tasks");
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.current_dir(root()).args(["build", "--quiet", "-p", "flowcept-agent", "--example", "tasks"]);
+    assert!(build.status().is_ok_and(|s| s.success()), "the example is built");
+    let stream = format!("{} stream --from {} --stream provenance --group", binary().display(), server.url());
+    let consumers = [
+        format!("{stream} python | python3 {}", folder.join("tasks.py").display()),
+        format!("{stream} shell | {}", folder.join("tasks.sh").display()),
+        format!("{} {} provenance rust", example.display(), server.url()),
+    ];
+    for consumer in consumers {
+        let file = tempfile::NamedTempFile::new().expect("because tests may write temporary files");
+        let mut command = Command::new("sh");
+        command.args(["-c", &consumer]).current_dir(root()).stdin(Stdio::null()).process_group(0);
+        command.stdout(file.reopen().expect("because it was just made"));
+        let mut child = command.spawn().expect("because there is a shell");
+        let got = wait_for_lines(file.path(), tasks.len());
+        let group = nix::unistd::Pid::from_raw(child.id().try_into().expect("because pids are small"));
+        nix::sys::signal::killpg(group, Signal::SIGKILL).expect("because it runs");
+        child.wait().expect("because it was started");
+        assert_eq!(got, tasks, "{consumer}");
+    }
 }
 
 /// Nothing is sent to a subscriber that does not keep up: Redis would drop it, with all that waits for it.

@@ -41,8 +41,8 @@ const TIMES: [&str; 5] = ["submitted_at", "started_at", "ended_at", "registered_
 /// How a task or a workflow can have ended.
 const ENDS: [&str; 2] = ["FINISHED", "ERROR"];
 
-/// Reads a message; why it cannot be kept.
-pub fn read(bytes: &[u8]) -> Result<Message, String> {
+/// A message as JSON; why it is none.
+pub fn decoded(bytes: &[u8]) -> Result<Map<String, Value>, String> {
     if bytes.len() > LARGEST {
         return Err(format!("it has {} bytes, and a document at most {LARGEST}", bytes.len()));
     }
@@ -51,7 +51,15 @@ pub fn read(bytes: &[u8]) -> Result<Message, String> {
     if !rest.is_empty() {
         return Err(format!("{} bytes follow the message", rest.len()));
     }
-    let Value::Object(mut fields) = json(value, "the message")? else { return Err("it is no map".into()) };
+    match json(value, "the message")? {
+        Value::Object(fields) => Ok(fields),
+        _ => Err("it is no map".into()),
+    }
+}
+
+/// Reads a message; why it cannot be kept.
+pub fn read(bytes: &[u8]) -> Result<Message, String> {
+    let mut fields = decoded(bytes)?;
     let table = match fields.get("type").map(|kind| kind.as_str().ok_or("`type` is no text")).transpose()? {
         Some("task") => Table::Tasks,
         Some("workflow") => Table::Workflows,

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use nix::unistd::gethostname;
-use redis::streams::{StreamAutoClaimReply, StreamId, StreamInfoGroupsReply, StreamPendingReply, StreamReadReply};
+use redis::streams::{
+    StreamAutoClaimReply, StreamId, StreamInfoGroupsReply, StreamPendingReply, StreamRangeReply, StreamReadReply,
+};
 use redis::{Connection, RedisError, Value as Answer};
 use serde_json::Value;
 
@@ -157,6 +159,71 @@ impl Queue for Group {
 
     fn keeps(&self) -> bool {
         true
+    }
+}
+
+/// What comes to a stream from now on, without a trace there.
+pub struct Tail {
+    server: Server,
+    stream: String,
+    /// The last that is known.
+    last: Option<String>,
+    ahead: VecDeque<StreamId>,
+}
+
+impl Tail {
+    /// Of this server's URL.
+    pub fn open(url: &str, stream: &str) -> Result<Self> {
+        let server = Server::open(url, &format!("stream {stream}"))?;
+        Ok(Self { server, stream: stream.into(), last: None, ahead: VecDeque::new() })
+    }
+}
+
+impl Queue for Tail {
+    fn place(&self) -> &str {
+        &self.server.place
+    }
+
+    fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered> {
+        if self.ahead.is_empty() {
+            let (stream, last) = (&self.stream, &mut self.last);
+            let read = self.server.with(
+                |_| Ok(()),
+                |connection| {
+                    let since = match last {
+                        Some(last) => last,
+                        none => {
+                            let newest = redis::cmd("XREVRANGE")
+                                .arg(stream)
+                                .arg("+")
+                                .arg("-")
+                                .arg("COUNT")
+                                .arg(1)
+                                .query(connection);
+                            let newest: StreamRangeReply = newest.map_err(failed)?;
+                            none.insert(newest.ids.into_iter().next().map_or_else(|| "0-0".into(), |entry| entry.id))
+                        }
+                    };
+                    let mut read = redis::cmd("XREAD");
+                    read.arg("COUNT").arg(READ).arg("BLOCK").arg(millis(TICK)).arg("STREAMS").arg(stream).arg(since);
+                    read.query::<Option<StreamReadReply>>(connection).map_err(failed)
+                },
+            )?;
+            self.ahead.extend(read.into_iter().flat_map(|answer| answer.keys).flat_map(|key| key.ids));
+        }
+        Ok(self.ahead.pop_front().map(|entry| {
+            let message = document(&entry);
+            self.last = Some(entry.id);
+            message
+        }))
+    }
+
+    fn settle(&mut self) -> Result<(), Undelivered> {
+        Ok(())
+    }
+
+    fn keeps(&self) -> bool {
+        false
     }
 }
 

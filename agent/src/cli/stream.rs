@@ -1,0 +1,56 @@
+//! `flowcept stream`: a queue to stdout, for people and for programs.
+
+use std::io::{BufWriter, Write};
+use std::process::ExitCode;
+use std::thread::sleep;
+
+use anyhow::{Result, bail};
+use serde_json::Value;
+
+use super::Name;
+use crate::keeper::{PAUSE, Trouble, document};
+use crate::sinks::redis::channel::Subscription;
+use crate::sinks::redis::stream::{Group, Tail};
+use crate::sinks::{Queue, Undelivered};
+
+/// Lines that are written together where more wait.
+const BATCH: usize = 200;
+
+/// Prints what comes. Who reads no more ends it.
+pub(super) fn stream(from: &str, name: &Name, group: Option<&str>) -> Result<ExitCode> {
+    let mut queue: Box<dyn Queue> = match (&name.stream, group) {
+        (Some(stream), Some(group)) => Box::new(Group::open(from, stream, group)?),
+        (Some(stream), None) => Box::new(Tail::open(from, stream)?),
+        (None, _) => Box::new(Subscription::open(from, &name.channel)?),
+    };
+    let tell = |why: &str| eprintln!("flowcept: {why}; trying again");
+    let mut trouble = Trouble::new(&tell);
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut printed = 0;
+    loop {
+        let message = match queue.message() {
+            Ok(message) => message,
+            Err(Undelivered::Ever(why)) => bail!("{why}"),
+            Err(Undelivered::Now(why)) => {
+                trouble.is(Some(why));
+                sleep(PAUSE);
+                continue;
+            }
+        };
+        let is_last = message.is_none();
+        if let Some(message) = message {
+            printed += 1;
+            match document::decoded(&message) {
+                Ok(fields) => writeln!(out, "{}", Value::Object(fields))?,
+                Err(why) => eprintln!("flowcept: a message cannot be printed: {why}"),
+            }
+        }
+        if printed >= BATCH || is_last && printed > 0 {
+            out.flush()?;
+            printed = 0;
+            trouble.is(queue.settle().err().map(|why| why.to_string()));
+        } else if is_last {
+            trouble.is(None);
+        }
+    }
+}
