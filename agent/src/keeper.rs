@@ -8,15 +8,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
-use serde_json::Value;
 
 use crate::sinks::lmdb::{Lmdb, Table};
 use crate::sinks::{Queue, Undelivered};
 use document::{Document, Message};
 use quarantine::Quarantine;
 
-/// Messages that are dealt with together, and how long the first of them waits for others.
-const BATCH: usize = 1000;
+/// Bytes of messages that are written together, and how long the first of them waits for others.
+const BATCH: usize = 8 << 20;
 const WITHIN: Duration = Duration::from_millis(500);
 /// Bytes of messages that may wait where the database cannot be written just now; then no more are read.
 const MOST: usize = 64 << 20;
@@ -47,7 +46,7 @@ pub fn keep(
     tell: &dyn Fn(&str),
 ) -> Result<Counts> {
     // What somebody has to do something about shows at once.
-    if let Err(Undelivered::Ever(why)) = database.update(&[], &|_, _| Value::Null) {
+    if let Err(Undelivered::Ever(why)) = database.update(&[], &|_, _| String::new()) {
         bail!("{why}");
     }
     let mut keeper = Keeper {
@@ -111,7 +110,7 @@ impl Keeper<'_> {
                     Ok(message) => {
                         of_queue.is(None);
                         if let Some(message) = message
-                            && self.take(&message)?
+                            && self.take(message)?
                         {
                             return Ok(());
                         }
@@ -133,22 +132,24 @@ impl Keeper<'_> {
     }
 
     /// Takes a message; whether it is the last.
-    fn take(&mut self, bytes: &[u8]) -> Result<bool> {
+    fn take(&mut self, message: Vec<u8>) -> Result<bool> {
         self.taken += 1;
-        match self.taken {
-            1 => self.due = Instant::now() + WITHIN,
-            BATCH => self.due = Instant::now(),
-            _ => {}
+        if self.taken == 1 {
+            self.due = Instant::now() + WITHIN;
         }
-        match document::read(bytes) {
+        match document::read(&message) {
             Ok(Message::Document(document)) => {
-                self.bytes += bytes.len();
-                self.waiting.push((*document, bytes.to_vec()));
+                let before = self.bytes;
+                self.bytes += message.len();
+                if before < BATCH && self.bytes >= BATCH {
+                    self.due = Instant::now();
+                }
+                self.waiting.push((*document, message));
             }
             Ok(Message::Stop) => return Ok(true),
             Ok(Message::Other) => self.counts.other += 1,
             Err(why) => {
-                self.quarantine.put(bytes, &why)?;
+                self.quarantine.put(&message, &why)?;
                 self.counts.aside += 1;
             }
         }
@@ -159,7 +160,10 @@ impl Keeper<'_> {
     fn write(&mut self) -> Result<(), String> {
         if !self.waiting.is_empty() {
             let rows: Vec<(Table, &str)> = self.waiting.iter().map(|(d, _)| (d.table, d.id.as_str())).collect();
-            let change = |i: usize, before| document::merged(before, &self.waiting[i].0);
+            let change = |i: usize, before| {
+                let row = document::merged(before, &self.waiting[i].0);
+                serde_json::to_string(&row).expect("because its keys are text")
+            };
             self.database.update(&rows, &change).map_err(|why| why.to_string())?;
             self.counts.kept += self.waiting.len() as u64;
             self.waiting.clear();

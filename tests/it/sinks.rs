@@ -505,7 +505,7 @@ pub(crate) fn lasting() -> Server {
 
 /// Waits until a keeper has settled all that a stream has.
 pub(crate) fn settled(server: &Server, group: &str) {
-    for _ in 0..1000 {
+    for _ in 0..15_000 {
         let said = server.ask(&["--csv", "xinfo", "groups", "provenance"]);
         let of = said.split(&format!("\"name\",\"{group}\",")).nth(1).unwrap_or_default();
         if of.contains("\"pending\",0,") && of.split("\"lag\",").nth(1).is_some_and(|lag| lag.starts_with('0')) {

@@ -23,7 +23,7 @@ pub(crate) fn run(root: &Path) -> Result<ExitCode> {
     step("codegen", || codegen::run(root, true))?;
     step("tidy", || tidy::run(root))?;
     step("build", || cargo(root, "build --package flowcept-agent --package flowcept-preload"))?;
-    for bench in ["bench-micro", "bench-whole", "bench-store", "bench-whole --preload"] {
+    for bench in ["bench-micro", "bench-whole", "bench-store", "bench-queue", "bench-whole --preload"] {
         let (program, more) = bench.split_once(' ').map_or((bench, String::new()), |(p, m)| (p, format!(" {m}")));
         step(&format!("{bench} on its smallest input"), || {
             cargo(

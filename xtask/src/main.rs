@@ -46,7 +46,7 @@ fn bench(root: &Path, arguments: &[&str]) -> Result<()> {
     if !Command::new("cargo").args(build).current_dir(root).status()?.success() {
         bail!("cargo {} failed", build.join(" "));
     }
-    for bench in ["bench-micro", "bench-whole", "bench-store"] {
+    for bench in ["bench-micro", "bench-whole", "bench-store", "bench-queue"] {
         let run = ["run", "--quiet", "--release", "-p", "flowcept-benches", "--bin", bench, "--"];
         let mut command = Command::new("cargo");
         command.args(run).arg("target/release/flowcept").args(arguments).current_dir(root);

@@ -3,6 +3,8 @@
 //! Messages are Flowcept's, ours or its own: msgpack maps with text as keys (reference: Flowcept 1.0.3, `document_inserter.py`,
 //! `curate_task_msg`). Where its consumer loses a whole batch for one message, that one is refused here, with the reason.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Number, Value, json};
 use uuid::Uuid;
 
@@ -181,8 +183,8 @@ fn without_empty(map: &mut Map<String, Value>) {
 }
 
 /// What is stored once a document has come to what is there. Later fields win, tables are joined, and who has ended stays so.
-pub fn merged(before: Option<Value>, document: &Document) -> Value {
-    let Some(Value::Object(mut all)) = before else { return Value::Object(document.fields.clone()) };
+pub fn merged(before: Option<Value>, document: &Document) -> Cow<'_, Map<String, Value>> {
+    let Some(Value::Object(mut all)) = before else { return Cow::Borrowed(&document.fields) };
     let has_ended = all.get("status").and_then(Value::as_str).is_some_and(|status| ENDS.contains(&status));
     for (name, value) in &document.fields {
         match (all.get_mut(name), value) {
@@ -191,7 +193,7 @@ pub fn merged(before: Option<Value>, document: &Document) -> Value {
             _ => drop(all.insert(name.clone(), value.clone())),
         }
     }
-    Value::Object(all)
+    Cow::Owned(all)
 }
 
 #[cfg(test)]
@@ -235,6 +237,7 @@ mod tests {
             document(&json!({"type": "task", "task_id": "t", "status": "FINISHED", "used": {"b": 2}, "ended_at": 2}));
         let whole = json!({"task_id": "t", "status": "FINISHED", "used": {"a": 1, "b": 2}, "started_at": 1, "ended_at": 2,
             "running": true, "finished": true});
+        let merged = |before, document| Value::Object(merged(before, document).into_owned());
         assert_eq!(merged(Some(merged(None, &start)), &finish), whole);
         assert_eq!(merged(Some(merged(None, &finish)), &start), whole);
         assert_eq!(merged(Some(whole.clone()), &finish), whole);

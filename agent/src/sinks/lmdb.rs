@@ -41,8 +41,8 @@ impl Table {
     }
 }
 
-/// What becomes of the row of this place in the list, as it is there.
-type Change<'a> = &'a dyn Fn(usize, Option<Value>) -> Value;
+/// What becomes of the row of this place in the list, as it is there: a document as JSON.
+type Change<'a> = &'a dyn Fn(usize, Option<Value>) -> String;
 
 /// A database in a folder.
 pub struct Lmdb {
@@ -104,7 +104,7 @@ fn written(env: &Env, rows: &[(Table, &str)], change: Change<'_>) -> Result<(), 
     for (place, (table, id)) in rows.iter().enumerate() {
         let table = &tables[*table as usize];
         let before = table.get(&txn, id.as_bytes())?.and_then(|bytes| serde_json::from_slice(bytes).ok());
-        table.put(&mut txn, id.as_bytes(), change(place, before).to_string().as_bytes())?;
+        table.put(&mut txn, id.as_bytes(), change(place, before).as_bytes())?;
     }
     txn.commit()
 }
@@ -135,7 +135,7 @@ impl Sink for Lmdb {
             if let (Table::Tasks, Some(task)) = (keys[place].0, row.as_object_mut()) {
                 as_row(task);
             }
-            row
+            row.to_string()
         })
     }
 }

@@ -72,6 +72,10 @@ pub struct Group {
     ahead: VecDeque<StreamId>,
     /// Given out, and not settled.
     given: Vec<String>,
+    /// When the first of them was given out.
+    since: Instant,
+    /// Where the look for what others have left is to go on, while one is under way.
+    looking: Option<String>,
     looked: Instant,
     removed: Instant,
 }
@@ -86,37 +90,52 @@ impl Group {
             reader: gethostname().unwrap_or_default().to_string_lossy().into_owned(),
             ahead: VecDeque::new(),
             given: Vec::new(),
+            since: Instant::now(),
+            looking: None,
             looked: Instant::now(),
             removed: Instant::now(),
         })
     }
 
+    /// Reads ahead: what others have left, else what is new.
     fn read(&mut self) -> Result<(), Undelivered> {
-        let (stream, name, reader) = (&self.stream, &self.name, &self.reader);
         // What we have is not taken from ourselves.
-        let looks = self.given.is_empty() && self.looked.elapsed() > HOUSEKEEPING;
+        let is_young = self.given.is_empty() || self.since.elapsed() < ORPHANED / 2;
+        if is_young && (self.looking.is_some() || self.looked.elapsed() > HOUSEKEEPING) {
+            self.claim()?;
+            if self.looking.is_some() || !self.ahead.is_empty() {
+                return Ok(());
+            }
+        }
+        let (stream, name, reader) = (&self.stream, &self.name, &self.reader);
         let read = self.server.with(
             |connection| created(connection, stream, name),
             |connection| {
-                if looks {
-                    let mut claim = redis::cmd("XAUTOCLAIM");
-                    claim.arg(stream).arg(name).arg(reader).arg(millis(ORPHANED)).arg("0-0").arg("COUNT").arg(READ);
-                    let claimed: StreamAutoClaimReply = claim.query(connection).map_err(failed)?;
-                    if !claimed.claimed.is_empty() {
-                        return Ok(claimed.claimed);
-                    }
-                }
                 let mut read = redis::cmd("XREADGROUP");
                 read.arg("GROUP").arg(name).arg(reader).arg("COUNT").arg(READ).arg("BLOCK").arg(millis(TICK));
                 read.arg("STREAMS").arg(stream).arg(">");
-                let answer: Option<StreamReadReply> = read.query(connection).map_err(failed)?;
-                Ok(answer.into_iter().flat_map(|a| a.keys).flat_map(|key| key.ids).collect())
+                read.query::<Option<StreamReadReply>>(connection).map_err(failed)
             },
         )?;
-        if looks && read.is_empty() {
-            self.looked = Instant::now();
-        }
-        self.ahead.extend(read);
+        self.ahead.extend(read.into_iter().flat_map(|answer| answer.keys).flat_map(|key| key.ids));
+        Ok(())
+    }
+
+    /// Takes over some of what others have left.
+    fn claim(&mut self) -> Result<(), Undelivered> {
+        let (stream, name, reader) = (&self.stream, &self.name, &self.reader);
+        let from = self.looking.as_deref().unwrap_or("0-0");
+        let claimed = self.server.with(
+            |connection| created(connection, stream, name),
+            |connection| {
+                let mut claim = redis::cmd("XAUTOCLAIM");
+                claim.arg(stream).arg(name).arg(reader).arg(millis(ORPHANED)).arg(from).arg("COUNT").arg(READ);
+                claim.query::<StreamAutoClaimReply>(connection).map_err(failed)
+            },
+        )?;
+        self.ahead.extend(claimed.claimed);
+        self.looking = Some(claimed.next_stream_id).filter(|next| next != "0-0");
+        self.looked = Instant::now();
         Ok(())
     }
 }
@@ -132,6 +151,9 @@ impl Queue for Group {
         }
         Ok(self.ahead.pop_front().map(|entry| {
             let message = document(&entry);
+            if self.given.is_empty() {
+                self.since = Instant::now();
+            }
             self.given.push(entry.id);
             message
         }))
