@@ -90,10 +90,11 @@ enum Command {
     },
     /// Deliver finished workflows to Flowcept's queue or database, each once: what was not delivered before
     #[command(
-        after_help = "Examples:\n  flowcept ship --to redis://127.0.0.1:6379\n  MQ_URI=redis://user:password@queue flowcept ship --json\n  flowcept ship --to redis://127.0.0.1:6379 --stream flowcept\n  flowcept ship --to lmdb:flowcept_lmdb\n\nDocuments are Flowcept's: its consumers and its tools take them as they are. A channel of Redis keeps nothing for who is\nnot subscribed: what nobody took waits in the store, and the next `flowcept ship` goes on there. A stream keeps all until a\n`flowcept consume` has it; give that Redis `appendonly yes` and no eviction, or what it has is lost where it is killed."
+        after_help = "Examples:\n  flowcept ship --to redis://127.0.0.1:6379\n  MQ_URI=redis://user:password@queue flowcept ship --json\n  flowcept ship --to redis://127.0.0.1:6379 --stream flowcept\n  flowcept ship --to lmdb:flowcept_lmdb\n  flowcept ship --to jsonl:flowcept_buffer.jsonl\n\nDocuments are Flowcept's: its consumers and its tools take them as they are. A channel of Redis keeps nothing for who is\nnot subscribed: what nobody took waits in the store, and the next `flowcept ship` goes on there. A stream keeps all until a\n`flowcept consume` has it; give that Redis `appendonly yes` and no eviction, or what it has is lost where it is killed."
     )]
     Ship {
-        /// A Redis server, redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], or a folder for Flowcept's LMDB database, lmdb:FOLDER
+        /// A Redis server, redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], a folder for Flowcept's LMDB database, lmdb:FOLDER, or a file
+        /// that grows by a line a document, jsonl:FILE
         #[arg(long, value_name = "URL", env = "MQ_URI", hide_env_values = true)]
         to: String,
         #[command(flatten)]

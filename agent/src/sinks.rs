@@ -1,6 +1,7 @@
 //! Where documents go, one file a sink, and the queues that they come back from; an [`outlet`] is a sink with its place in the store.
 //! They do not know what documents say.
 
+pub mod jsonl;
 pub mod lmdb;
 pub mod outlet;
 pub mod redis;

@@ -417,6 +417,43 @@ fn a_database_that_cannot_be_written() {
     assert!(unmounted.is_ok_and(|s| s.success()), "fusermount unmounts");
 }
 
+/// A file has a document a line, which Flowcept reads; what was torn there is no line, and who moves the file away gets a new one.
+#[test]
+fn a_file_grows_by_lines() {
+    if !need(&["python"]) {
+        return;
+    }
+    let ((work, first), (_other, second)) = (example(), example());
+    let file = work.path().join("buffer.jsonl");
+    let to = format!("jsonl:{}", file.display());
+    let read = || fs::read_to_string(&file).expect("because it was written");
+    let (one, two) = (first.ask(&["export", "last"]), second.ask(&["export", "last"]));
+    let told = shipped(&first, &["--to", &to]);
+    assert_eq!(told, format!("1 workflows in {} documents to {to}\n", one.lines().count()));
+    assert_eq!(read(), one);
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).expect("because it is there").permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let theirs = Flowcept::new(None);
+    let script = root().join("tests/programs/check_flowcept.py").to_string_lossy().into_owned();
+    let card = work.path().join("card.md");
+    theirs.run(&python(), &[&script, &file.to_string_lossy(), &card.to_string_lossy()]);
+    fs::write(&file, format!("{one}{{\"type\": \"ta")).expect("because it is ours");
+    assert!(shipped(&first, &["--to", &to]).starts_with("0 workflows"));
+    shipped(&second, &["--to", &to]);
+    assert_eq!(read(), format!("{one}{two}"));
+    let (_more, third) = example();
+    fs::rename(&file, work.path().join("buffer.jsonl.1")).expect("because it is ours");
+    shipped(&third, &["--to", &to]);
+    assert_eq!(read(), third.ask(&["export", "last"]));
+    for (place, why) in [("/dev/full", "No space left"), ("/nowhere/file", "No such file"), ("/", "Is a directory")] {
+        let output = ship(&first, &["--to", &format!("jsonl:{place}"), "--wait", "0s"]);
+        assert_eq!(output.status.code(), Some(1));
+        let told = said(&output);
+        assert!(told.contains(&format!("1 wait: jsonl:{place}: {why}")), "{told}");
+    }
+}
+
 /// Redis keeps nothing: what nobody takes stays in the store, is sent when somebody is there, and once.
 #[test]
 fn what_nobody_takes_waits() {

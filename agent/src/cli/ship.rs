@@ -11,6 +11,7 @@ use super::Name;
 use crate::formats::flowcept::{self, Files};
 use crate::query::Library;
 use crate::sinks::Sink;
+use crate::sinks::jsonl::Jsonl;
 use crate::sinks::lmdb::Lmdb;
 use crate::sinks::outlet::Outlet;
 use crate::sinks::redis::{channel::Channel, stream::Stream};
@@ -18,11 +19,12 @@ use crate::store::Store;
 
 /// Delivers all that waits, oldest first.
 pub(super) fn ship(store: &Store, to: &str, name: &Name, wait: Duration, as_json: bool) -> Result<ExitCode> {
-    let hint = "--to takes a Redis server or lmdb:FOLDER";
-    let sink: Box<dyn Sink> = match (to.strip_prefix("lmdb:"), &name.stream) {
-        (Some(folder), _) => Box::new(Lmdb::open(Path::new(folder))?),
-        (None, Some(stream)) => Box::new(Stream::open(to, stream).context(hint)?),
-        (None, None) => Box::new(Channel::open(to, &name.channel).context(hint)?),
+    let hint = "--to takes a Redis server, lmdb:FOLDER or jsonl:FILE";
+    let sink: Box<dyn Sink> = match (to.split_once(':'), &name.stream) {
+        (Some(("lmdb", folder)), _) => Box::new(Lmdb::open(Path::new(folder))?),
+        (Some(("jsonl", file)), _) => Box::new(Jsonl::open(Path::new(file))?),
+        (_, Some(stream)) => Box::new(Stream::open(to, stream).context(hint)?),
+        (_, None) => Box::new(Channel::open(to, &name.channel).context(hint)?),
     };
     let mut library = Library::open(store)?;
     let mut outlet = Outlet::open(store.folder(), sink, wait)?;
