@@ -17,8 +17,9 @@ use quarantine::Quarantine;
 /// Bytes of messages that are written together, and how long the first of them waits for others.
 const BATCH: usize = 8 << 20;
 const WITHIN: Duration = Duration::from_millis(500);
-/// Bytes of messages that may wait where the database cannot be written just now; then no more are read.
-const MOST: usize = 64 << 20;
+/// Bytes of messages that may wait where the database cannot be written just now; then no more are read. With what is made of them
+/// they take some five times as much memory.
+const MOST: usize = 24 << 20;
 /// Between two attempts.
 pub const PAUSE: Duration = Duration::from_millis(200);
 
