@@ -2,6 +2,7 @@
 
 mod consume;
 mod doctor;
+mod query;
 mod run;
 mod ship;
 mod show;
@@ -87,6 +88,23 @@ enum Command {
         /// `all` writes every use of every role in the task itself, without bounds
         #[arg(long, value_enum, default_value_t = Files::Bounded)]
         files: Files,
+    },
+    /// Find tasks by Flowcept's filters, in all workflows of the store
+    #[command(
+        after_help = "Examples:\n  flowcept query '{\"status\": \"ERROR\"}' --sort -started_at --limit 5\n  flowcept query '{\"activity_id\": \"sort\", \"started_at\": {\"$gt\": 1795470000}}' --project task_id,used\n  flowcept query '{\"custom_metadata.process.exit_code\": {\"$gt\": 1}}'\n\nA filter is MongoDB's, as far as Flowcept's LMDB database answers it: fields with a value, or with $eq, $ne, $gt, $gte, $lt,\n$lte, $in, $nin, and $and and $or of filters. The answer is what Flowcept's own query gives on what is shipped."
+    )]
+    Query {
+        /// The filter, as JSON; {} is every task
+        filter: String,
+        /// Only these fields, separated by commas
+        #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
+        project: Vec<String>,
+        /// In the order of this field; with a - before it, the other way [default: as they ran]
+        #[arg(long, value_name = "FIELD", allow_hyphen_values = true)]
+        sort: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "N")]
+        limit: Option<usize>,
     },
     /// Deliver finished workflows to Flowcept's queue or database, each once: what was not delivered before
     #[command(
@@ -363,6 +381,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Export { workflow, format, files } => export(&store(named)?, &workflow, format, files),
         Command::Consume { from, name, group, into, wait, json } => {
             consume::consume(&from, &name, &group, &into, wait, json)
+        }
+        Command::Query { filter, project, sort, limit } => {
+            query::query(&store(named)?, &filter, &project, sort.as_deref(), limit)
         }
         Command::Stream { from, name, group } => stream::stream(&from, &name, group.as_deref()),
         Command::Ship { to, name, wait, json } => ship::ship(&store(named)?, &to, &name, wait, json),

@@ -1,5 +1,6 @@
 //! Questions over the store: what a run was, where a file came from, and what it fed. It does not print.
 
+pub mod filter;
 mod walk;
 
 use std::collections::HashMap;

@@ -379,6 +379,67 @@ fn flowcept_reads_our_database() {
     theirs.has(&first);
 }
 
+/// `query` answers on the store what Flowcept answers on the database, for each comparison there is.
+#[test]
+fn queries_answer_as_flowcept_does() {
+    if !need(&["python"]) {
+        return;
+    }
+    let (_work, captured) = example();
+    let theirs = Flowcept::new(None);
+    shipped(&captured, &["--to", &format!("lmdb:{}", theirs.database().display())]);
+    let id = captured.told().workflow.id;
+    let sent = captured.ask(&["export", "last"]);
+    let times: Vec<f64> = sent
+        .lines()
+        .filter_map(|l| l.parse::<serde_json::Value>().expect("because it is JSON")["started_at"].as_f64())
+        .collect();
+    let middle = times[times.len() / 2];
+    // How many tasks each must find at least; where there are none, which is certain, too.
+    let filters = [
+        (r#"{}"#.to_string(), times.len() - 1),
+        (format!(r#"{{"workflow_id": "{id}"}}"#), times.len() - 1),
+        (r#"{"workflow_id": "11111111-2222-4333-8444-555555555555"}"#.into(), 0),
+        (r#"{"activity_id": "sort", "finished": true}"#.into(), 1),
+        (r#"{"activity_id": {"$in": ["sort", "uniq"]}}"#.into(), 2),
+        (r#"{"activity_id": {"$nin": ["sort", "uniq"]}, "status": {"$eq": "FINISHED"}}"#.into(), 2),
+        (r#"{"activity_id": {"$ne": "sort"}}"#.into(), 2),
+        (r#"{"activity_id": {"$gte": "sort", "$lt": "uniq"}}"#.into(), 1),
+        (format!(r#"{{"started_at": {{"$gt": {middle}}}}}"#), 1),
+        (format!(r#"{{"started_at": {{"$lte": {middle}}}}}"#), 1),
+        (r#"{"$or": [{"activity_id": "sort"}, {"$and": [{"activity_id": "tr"}, {"status": "FINISHED"}]}]}"#.into(), 3),
+        (r#"{"$and": [{"activity_id": "tr"}, {"activity_id": "sort"}]}"#.into(), 0),
+        (r#"{"nothing": null, "activity_id": "tr"}"#.into(), 2),
+        (r#"{"nothing": {"$gt": 1}}"#.into(), 0),
+    ];
+    let file = theirs.home.path().join("filters");
+    let lines: String = filters.iter().map(|(filter, _)| format!("{filter}\n")).collect();
+    fs::write(&file, lines).expect("because the folder is ours");
+    let script = root().join("tests/programs/ask_database.py");
+    let answers = theirs.run(&python(), &[&script.to_string_lossy(), &file.to_string_lossy()]);
+    let answers: Vec<Vec<serde_json::Value>> = serde_json::from_str(&answers).expect("because it is JSON");
+    let ask = |arguments: &[&str]| -> Vec<serde_json::Value> {
+        serde_json::from_str(&captured.ask(&[&["query"], arguments].concat())).expect("because it is JSON")
+    };
+    let by_id = |mut tasks: Vec<serde_json::Value>| {
+        tasks.sort_by_key(|task| task["task_id"].to_string());
+        tasks
+    };
+    for ((filter, least), theirs) in filters.iter().zip(answers) {
+        assert!(theirs.len() >= *least && (*least > 0 || theirs.is_empty()), "{filter}: {}", theirs.len());
+        assert_eq!(by_id(ask(&[filter])), by_id(theirs), "{filter}");
+    }
+    // What Flowcept's does not do on LMDB.
+    let newest =
+        ask(&[r#"{"custom_metadata.process.exit_code": {"$lt": 1}}"#, "--sort", "-started_at", "--limit", "2"]);
+    assert_eq!(newest.len(), 2);
+    assert!(newest[0]["started_at"].as_f64() >= newest[1]["started_at"].as_f64(), "{newest:?}");
+    let largest = times.iter().copied().fold(0.0, f64::max);
+    assert_eq!(ask(&["{}", "--sort", "-started_at", "--limit", "1"])[0]["started_at"], largest);
+    let names = ask(&[r#"{"activity_id": "sort"}"#, "--project", "activity_id,status"]);
+    assert_eq!(names[0], serde_json::json!({"activity_id": "sort", "status": "FINISHED"}));
+}
+
 /// Who has it open, or what lies in its place, is told; a database is written once it is closed.
 #[test]
 fn a_database_that_cannot_be_written() {
@@ -526,6 +587,26 @@ fn secrets_stay_secret() {
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
         assert!(said(&output).contains(wanted), "{}", said(&output));
         assert!(![SECRET, WRONG].iter().any(|s| said(&output).contains(s)), "{}", said(&output));
+    }
+    // Whatever else speaks to the server.
+    let folder = tempfile::tempdir().expect("because tests may write temporary files");
+    let into = format!("lmdb:{}", folder.path().display());
+    let others = [
+        vec!["ship", "--stream", "provenance", "--wait", "0s"],
+        vec!["consume", "--into", &into],
+        vec!["consume", "--stream", "provenance", "--into", &into],
+        vec!["stream"],
+        vec!["stream", "--stream", "provenance"],
+        vec!["stream", "--stream", "provenance", "--group", "people"],
+    ];
+    for arguments in others {
+        let mut command = Command::new(binary());
+        command.arg("--store").arg(captured.store.path()).args(&arguments).stdin(Stdio::null());
+        let output = command.env("MQ_URI", format!("redis://:{WRONG}@{host}")).output();
+        let output = output.expect("because the binary was just built");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", said(&output));
+        assert!(said(&output).contains("it refuses this user and password"), "{arguments:?}: {}", said(&output));
+        assert!(!said(&output).contains(WRONG), "{}", said(&output));
     }
     let kept = fs::read_dir(captured.store.path().join("outlets")).expect("because it was made").flatten();
     for file in kept {
