@@ -214,9 +214,14 @@ impl Keeper {
     }
 
     fn started(server: &Server, folder: &Path, more: &[&str]) -> Self {
+        Self::of(&server.url(), folder, more)
+    }
+
+    /// One of this URL.
+    fn of(url: &str, folder: &Path, more: &[&str]) -> Self {
         let into = format!("lmdb:{}", folder.display());
         let child = Command::new(binary())
-            .args(["consume", "--from", &server.url(), "--into", &into, "--json"])
+            .args(["consume", "--from", url, "--into", &into, "--json"])
             .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -725,6 +730,41 @@ fn a_keeper_that_dies_loses_nothing() {
         "{}",
         said(&refused)
     );
+}
+
+/// A keeper gets along with a user that may read the stream and settle what it has, and no more.
+#[test]
+fn a_keeper_needs_few_rights() {
+    if !need(&["python", "redis-cli"]) {
+        return;
+    }
+    let ((_work, first), (_other, second)) = (example(), example());
+    let server = lasting();
+    let rights = ["+xgroup", "+xreadgroup", "+xautoclaim", "+xack"];
+    server.ask(&[&["acl", "setuser", "keeper", "on", ">few-rights", "~provenance"], &rights[..]].concat());
+    let ours = Flowcept::new(None);
+    let url = format!("redis://keeper:few-rights@127.0.0.1:{}", server.port);
+    let keeper = Keeper::of(&url, &ours.database(), &["--stream", "provenance"]);
+    let to = ["--to", &server.url(), "--stream", "provenance"];
+    shipped(&first, &to);
+    settled(&server, "flowcept");
+    sleep(Duration::from_secs(1));
+    shipped(&second, &to);
+    settled(&server, "flowcept");
+    keeper.stop(Signal::SIGTERM);
+    keeper.counts();
+    ours.has(&first);
+    ours.has(&second);
+    // One that may not even that is told so.
+    server.ask(&["acl", "setuser", "keeper", "-xack"]);
+    shipped(&first, &["--to", &server.url(), "--stream", "another"]);
+    let into = format!("lmdb:{}", ours.database().display());
+    let mut command = Command::new(binary());
+    command.args(["consume", "--from", &url, "--stream", "another", "--into", &into]).stdin(Stdio::null());
+    let output = command.output().expect("because the binary was just built");
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("it does not allow this to the user"), "{}", said(&output));
+    assert!(!said(&output).contains("few-rights"), "{}", said(&output));
 }
 
 /// `flowcept stream`, whose lines go to a file.

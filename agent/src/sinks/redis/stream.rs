@@ -169,7 +169,11 @@ impl Queue for Group {
             |connection| created(connection, stream, name),
             |connection| {
                 redis::cmd("XACK").arg(stream).arg(name).arg(given).exec(connection).map_err(failed)?;
-                if removes { remove(connection, stream).map_err(failed) } else { Ok(()) }
+                match removes.then(|| remove(connection, stream)) {
+                    // Who may not leaves that to others.
+                    Some(Err(error)) if error.code() != Some("NOPERM") => Err(failed(error)),
+                    _ => Ok(()),
+                }
             },
         )?;
         self.given.clear();
