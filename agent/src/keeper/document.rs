@@ -53,7 +53,7 @@ pub fn decoded(bytes: &[u8]) -> Result<Map<String, Value>, String> {
     if !rest.is_empty() {
         return Err(format!("{} bytes follow the message", rest.len()));
     }
-    match json(value, "the message")? {
+    match json(value, None)? {
         Value::Object(fields) => Ok(fields),
         _ => Err("it is no map".into()),
     }
@@ -104,8 +104,17 @@ pub fn read(bytes: &[u8]) -> Result<Message, String> {
     Ok(Message::Document(Box::new(Document { table, id, fields })))
 }
 
-/// As text that every reader takes, or where it is not.
-fn json(value: rmpv::Value, place: &str) -> Result<Value, String> {
+/// As text that every reader takes, or where it is not: in the field of this name, or in the message itself.
+fn json(value: rmpv::Value, field: Option<&str>) -> Result<Value, String> {
+    let wrong = |why: &str| match field {
+        Some(name) => format!("`{name}` {why}"),
+        None => format!("the message {why}"),
+    };
+    let real = |number: f64| {
+        let number =
+            Number::from_f64(number).ok_or_else(|| wrong(&format!("is {number}, and JSON has no such number")));
+        number.map(Value::Number)
+    };
     Ok(match value {
         rmpv::Value::Nil => Value::Null,
         rmpv::Value::Boolean(b) => b.into(),
@@ -113,30 +122,25 @@ fn json(value: rmpv::Value, place: &str) -> Result<Value, String> {
             (Some(n), _) => n.into(),
             (None, n) => n.into(),
         },
-        rmpv::Value::F32(n) => real(n.into(), place)?,
-        rmpv::Value::F64(n) => real(n, place)?,
-        rmpv::Value::String(text) => text.into_str().ok_or_else(|| format!("{place} is no UTF-8"))?.into(),
-        rmpv::Value::Binary(_) => return Err(format!("{place} is bytes, and JSON has none")),
-        rmpv::Value::Ext(kind, _) => return Err(format!("{place} has the extension type {kind} of msgpack")),
+        rmpv::Value::F32(n) => real(n.into())?,
+        rmpv::Value::F64(n) => real(n)?,
+        rmpv::Value::String(text) => text.into_str().ok_or_else(|| wrong("is no UTF-8"))?.into(),
+        rmpv::Value::Binary(_) => return Err(wrong("is bytes, and JSON has none")),
+        rmpv::Value::Ext(kind, _) => return Err(wrong(&format!("has the extension type {kind} of msgpack"))),
         rmpv::Value::Array(list) => {
-            Value::Array(list.into_iter().map(|item| json(item, place)).collect::<Result<_, _>>()?)
+            Value::Array(list.into_iter().map(|item| json(item, field)).collect::<Result<_, _>>()?)
         }
         rmpv::Value::Map(pairs) => {
-            let mut map = Map::new();
+            let mut map = Map::with_capacity(pairs.len());
             for (key, value) in pairs {
-                let key = key.as_str().ok_or_else(|| format!("{place} has a key that is no text"))?.to_string();
-                let value = json(value, &format!("`{key}`"))?;
+                let rmpv::Value::String(key) = key else { return Err(wrong("has a key that is no text")) };
+                let key = key.into_str().ok_or_else(|| wrong("has a key that is no text"))?;
+                let value = json(value, Some(&key))?;
                 map.insert(key, value);
             }
             Value::Object(map)
         }
     })
-}
-
-fn real(number: f64, place: &str) -> Result<Value, String> {
-    Number::from_f64(number)
-        .map(Value::Number)
-        .ok_or_else(|| format!("{place} is {number}, and JSON has no such number"))
 }
 
 /// A task as it is stored.
