@@ -15,11 +15,11 @@ use document::{Document, Message};
 use quarantine::Quarantine;
 
 /// Bytes of messages that are written together, and how long the first of them waits for others.
-const BATCH: usize = 8 << 20;
+const BATCH: usize = 4 << 20;
 const WITHIN: Duration = Duration::from_millis(500);
 /// Bytes of messages that may wait where the database cannot be written just now; then no more are read. With what is made of them
 /// they take some five times as much memory.
-const MOST: usize = 24 << 20;
+const MOST: usize = 16 << 20;
 /// Between two attempts.
 pub const PAUSE: Duration = Duration::from_millis(200);
 
@@ -157,18 +157,25 @@ impl Keeper<'_> {
         Ok(false)
     }
 
-    /// Writes what waits, all or nothing, and tells the queue; why that cannot be done now.
+    /// Writes what waits, some at a time for what a database has open at once is memory, and tells the queue; why that cannot be
+    /// done now.
     fn write(&mut self) -> Result<(), String> {
-        if !self.waiting.is_empty() {
-            let rows: Vec<(Table, &str)> = self.waiting.iter().map(|(d, _)| (d.table, d.id.as_str())).collect();
+        while !self.waiting.is_empty() {
+            let ends = self.waiting.iter().scan(0, |end, (_, message)| {
+                *end += message.len();
+                Some(*end)
+            });
+            let count = 1 + ends.take_while(|end| *end < BATCH).count();
+            let together = &self.waiting[..count.min(self.waiting.len())];
+            let rows: Vec<(Table, &str)> = together.iter().map(|(d, _)| (d.table, d.id.as_str())).collect();
             let change = |i: usize, before| {
-                let row = document::merged(before, &self.waiting[i].0);
+                let row = document::merged(before, &together[i].0);
                 serde_json::to_string(&row).expect("because its keys are text")
             };
             self.database.update(&rows, &change).map_err(|why| why.to_string())?;
-            self.counts.kept += self.waiting.len() as u64;
-            self.waiting.clear();
-            self.bytes = 0;
+            let count = together.len();
+            self.bytes -= self.waiting.drain(..count).map(|(_, message)| message.len()).sum::<usize>();
+            self.counts.kept += count as u64;
         }
         self.queue.settle().map_err(|why| why.to_string())?;
         self.taken = 0;

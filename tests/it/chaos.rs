@@ -18,7 +18,7 @@ use crate::sinks::{Flowcept, Helper, Keeper, lasting, said, settled};
 
 /// A run of so many tasks: a shell that forks.
 const TASKS: usize = 1000;
-/// What a keeper may have of its own: 24 MiB of messages that wait for the database, and what it makes of them.
+/// What a keeper may have of its own: 16 MiB of messages that wait for the database, what it makes of them, and pages.
 const MOST_MEMORY: u64 = 192 << 20;
 
 /// Makes runs into the store until told to stop; how many.
