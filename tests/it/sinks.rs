@@ -776,16 +776,16 @@ fn lines(server: &Server, more: &[&str]) -> (Helper, tempfile::NamedTempFile) {
     (command.spawn().map(Helper).expect("because the binary was just built"), file)
 }
 
-/// The lines of a file, once there are as many.
+/// The lines of a file, once there are as many whole ones.
 fn wait_for_lines(file: &Path, count: usize) -> Vec<String> {
-    let got = || fs::read_to_string(file).expect("because it is ours").lines().map(str::to_string).collect::<Vec<_>>();
+    let got = || fs::read_to_string(file).expect("because it is ours");
     for _ in 0..1500 {
-        if got().len() >= count {
+        if got().matches('\n').count() >= count {
             break;
         }
         sleep(Duration::from_millis(20));
     }
-    got()
+    got().lines().map(str::to_string).collect()
 }
 
 /// What is printed of a channel and of a stream is what was sent, letter for letter; a group goes on where it was.
