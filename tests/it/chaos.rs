@@ -14,7 +14,8 @@ use harness::random::Random;
 use nix::sys::signal::Signal;
 
 use crate::export::python;
-use crate::sinks::{Flowcept, Helper, Keeper, lasting, said, settled};
+use crate::sinks::{Flowcept, Helper, Keeper, said};
+use crate::streams::{lasting, settled};
 
 /// A run of so many tasks: a shell that forks.
 const TASKS: usize = 1000;

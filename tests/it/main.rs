@@ -15,6 +15,7 @@ mod preload;
 mod run;
 mod sinks;
 mod spool;
+mod streams;
 mod suites;
 mod terminal;
 mod workloads;
