@@ -91,7 +91,7 @@ enum Command {
     },
     /// Find tasks by Flowcept's filters, in all workflows of the store
     #[command(
-        after_help = "Examples:\n  flowcept query '{\"status\": \"ERROR\"}' --sort -started_at --limit 5\n  flowcept query '{\"activity_id\": \"sort\", \"started_at\": {\"$gt\": 1795470000}}' --project task_id,used\n  flowcept query '{\"custom_metadata.process.exit_code\": {\"$gt\": 1}}'\n\nA filter is MongoDB's, as far as Flowcept's LMDB database answers it: fields with a value, or with $eq, $ne, $gt, $gte, $lt,\n$lte, $in, $nin, and $and and $or of filters. The answer is what Flowcept's own query gives on what is shipped."
+        after_help = "Examples:\n  flowcept query '{\"status\": \"ERROR\"}' --sort -started_at --limit 5\n  flowcept query '{\"activity_id\": \"sort\", \"started_at\": {\"$gt\": 1795470000}}' --project task_id,used\n  flowcept query '{\"custom_metadata.process.exit_code\": {\"$gt\": 1}}'\n\nA filter is MongoDB's, as far as Flowcept's LMDB database answers it: fields with a value, or with $eq, $ne, $gt, $gte, $lt,\n$lte, $in, $nin, and $and and $or of filters. The answer is what Flowcept's own query gives on what is shipped; and a field of\na map may be named with a dot, which its database does not know."
     )]
     Query {
         /// The filter, as JSON; {} is every task
