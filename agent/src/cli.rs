@@ -108,11 +108,12 @@ enum Command {
     },
     /// Deliver finished workflows to Flowcept's queue or database, each once: what was not delivered before
     #[command(
-        after_help = "Examples:\n  flowcept ship --to redis://127.0.0.1:6379\n  MQ_URI=redis://user:password@queue flowcept ship --json\n  flowcept ship --to redis://127.0.0.1:6379 --stream flowcept\n  flowcept ship --to lmdb:flowcept_lmdb\n  flowcept ship --to jsonl:flowcept_buffer.jsonl\n\nDocuments are Flowcept's: its consumers and its tools take them as they are. A channel of Redis keeps nothing for who is\nnot subscribed: what nobody took waits in the store, and the next `flowcept ship` goes on there. A stream keeps all until a\n`flowcept consume` has it; give that Redis `appendonly yes` and no eviction, or what it has is lost where it is killed."
+        after_help = "Examples:\n  flowcept ship --to redis://127.0.0.1:6379\n  MQ_URI=redis://user:password@queue flowcept ship --json\n  flowcept ship --to redis://127.0.0.1:6379 --stream flowcept\n  flowcept ship --to kafka://broker-1,broker-2 --channel provenance\n  flowcept ship --to 'kafkas://user:password@broker?ssl.ca.location=ca.pem'\n  flowcept ship --to lmdb:flowcept_lmdb\n  flowcept ship --to jsonl:flowcept_buffer.jsonl\n\nDocuments are Flowcept's: its consumers and its tools take them as they are. A channel of Redis keeps nothing for who is\nnot subscribed: what nobody took waits in the store, and the next `flowcept ship` goes on there. A stream keeps all until a\n`flowcept consume` has it; give that Redis `appendonly yes` and no eviction, or what it has is lost where it is killed. Kafka\nkeeps all as long as its topic is told to; documents of one workflow go into one partition, acknowledged by all replicas."
     )]
     Ship {
-        /// A Redis server, redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], a folder for Flowcept's LMDB database, lmdb:FOLDER, or a file
-        /// that grows by a line a document, jsonl:FILE
+        /// A Redis server, redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], Kafka, kafka://[USER:PASSWORD@]HOST[:PORT][,HOST…][?PROPERTY=VALUE…]
+        /// (kafkas:// for TLS; properties are librdkafka's), a folder for Flowcept's LMDB database, lmdb:FOLDER, or a file that grows
+        /// by a line a document, jsonl:FILE
         #[arg(long, value_name = "URL", env = "MQ_URI", hide_env_values = true)]
         to: String,
         #[command(flatten)]
@@ -126,17 +127,17 @@ enum Command {
     },
     /// Keep what comes to Flowcept's queue in its database, until SIGINT, SIGTERM or Flowcept's own message to stop
     #[command(
-        after_help = "Examples:\n  flowcept consume --from redis://127.0.0.1:6379 --into lmdb:flowcept_lmdb\n  flowcept consume --from redis://127.0.0.1:6379 --stream flowcept --into lmdb:flowcept_lmdb\n\nMessages may be ours or of Flowcept's Python. One that cannot be kept is set aside in FOLDER/quarantine with its reason, and\nthe others are kept. Of a stream a message is settled once it is written or set aside: where a keeper dies, another of its\ngroup, or itself when it is started again, has what it had within seconds."
+        after_help = "Examples:\n  flowcept consume --from redis://127.0.0.1:6379 --into lmdb:flowcept_lmdb\n  flowcept consume --from redis://127.0.0.1:6379 --stream flowcept --into lmdb:flowcept_lmdb\n\nMessages may be ours or of Flowcept's Python. One that cannot be kept is set aside in FOLDER/quarantine with its reason, and\nthe others are kept. Of a topic of Kafka or a stream a message is settled once it is written or set aside: where a keeper dies, another of its\ngroup, or itself when it is started again, has what it had within seconds."
     )]
     Consume {
-        /// A Redis server, redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]
+        /// A Redis server, redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], or Kafka, kafka://[USER:PASSWORD@]HOST[:PORT][,HOST…][?PROPERTY=VALUE…]
         #[arg(long, value_name = "URL", env = "MQ_URI", hide_env_values = true)]
         from: String,
         #[command(flatten)]
         name: Name,
-        /// The group of keepers that share a stream: each message comes to one of them
-        #[arg(long, value_name = "NAME", requires = "stream", default_value = "flowcept")]
-        group: String,
+        /// The group of keepers that share a topic or a stream: each message comes to one of them [default: flowcept]
+        #[arg(long, value_name = "NAME")]
+        group: Option<String>,
         /// The folder of Flowcept's LMDB database, lmdb:FOLDER
         #[arg(long, value_name = "DATABASE")]
         into: String,
@@ -149,16 +150,16 @@ enum Command {
     },
     /// Print what comes to Flowcept's queue, one JSON document a line, until it is stopped
     #[command(
-        after_help = "Examples:\n  flowcept stream --from redis://127.0.0.1:6379 | jq -c 'select(.status == \"ERROR\")'\n  flowcept stream --from redis://127.0.0.1:6379 --stream runs --group alerts | ./alert.py\n\nA program that reads the lines is a consumer of its own. With a group it gets all that the stream has, and where it was stopped\nit goes on: a message is settled once it is written to stdout. A group that nobody reads any more keeps the stream from being\nshortened: remove it with redis-cli's XGROUP DESTROY."
+        after_help = "Examples:\n  flowcept stream --from redis://127.0.0.1:6379 | jq -c 'select(.status == \"ERROR\")'\n  flowcept stream --from redis://127.0.0.1:6379 --stream runs --group alerts | ./alert.py\n\nA program that reads the lines is a consumer of its own. With a group it gets all that the topic or stream has, and where it was stopped\nit goes on: a message is settled once it is written to stdout. A group that nobody reads any more keeps a stream from being\nshortened: remove it with redis-cli's XGROUP DESTROY."
     )]
     Stream {
-        /// A Redis server, redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]
+        /// A Redis server, redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], or Kafka, kafka://[USER:PASSWORD@]HOST[:PORT][,HOST…][?PROPERTY=VALUE…]
         #[arg(long, value_name = "URL", env = "MQ_URI", hide_env_values = true)]
         from: String,
         #[command(flatten)]
         name: Name,
-        /// The group of readers of a stream that this one belongs to [default: none, and what comes from now on]
-        #[arg(long, value_name = "NAME", requires = "stream")]
+        /// The group of readers of a topic or a stream that this one belongs to [default: none, and what comes from now on]
+        #[arg(long, value_name = "NAME")]
         group: Option<String>,
     },
     /// Print where the library is that watches a program from inside
@@ -207,15 +208,21 @@ enum StoreCommand {
     Rebuild,
 }
 
-/// Where in a Redis server.
+/// Where in a server.
 #[derive(Debug, Args)]
 struct Name {
-    /// The channel of a Redis server: it keeps nothing for who is not subscribed
+    /// The channel of a Redis server, which keeps nothing for who is not subscribed, or the topic of Kafka
     #[arg(long, value_name = "NAME", env = "MQ_CHANNEL", hide_env_values = true, default_value = "interception")]
     channel: String,
     /// The stream of a Redis server instead: it keeps all until each group of keepers has it
     #[arg(long, value_name = "NAME")]
     stream: Option<String>,
+}
+
+impl Name {
+    fn place(&self) -> crate::sinks::Name<'_> {
+        crate::sinks::Name { channel: &self.channel, stream: self.stream.as_deref() }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -380,7 +387,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Lineage(args) => lineage(&store(named)?, &args),
         Command::Export { workflow, format, files } => export(&store(named)?, &workflow, format, files),
         Command::Consume { from, name, group, into, wait, json } => {
-            consume::consume(&from, &name, &group, &into, wait, json)
+            consume::consume(&from, &name, group.as_deref(), &into, wait, json)
         }
         Command::Query { filter, project, sort, limit } => {
             query::query(&store(named)?, &filter, &project, sort.as_deref(), limit)

@@ -2,18 +2,24 @@
 //! They do not know what documents say.
 
 pub mod jsonl;
+pub mod kafka;
 pub mod lmdb;
 pub mod outlet;
 pub mod redis;
 
+use std::path::Path;
+
+use anyhow::{Result, bail};
 use serde_json::Value;
+
+use crate::sinks::redis::{channel, stream};
 
 /// Takes documents for others.
 pub trait Sink {
     /// What it is called, for people and as the name of its cursor: without user and password.
     fn place(&self) -> &str;
 
-    /// Delivers documents, all or none, in their order: when it returns, who is there has them.
+    /// Delivers documents in their order: when it returns, who is there has them. Where it fails, somebody may have some of them.
     fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered>;
 }
 
@@ -30,6 +36,50 @@ pub trait Queue {
 
     /// Whether it gives again what was not settled, if need be to somebody else.
     fn keeps(&self) -> bool;
+}
+
+/// Where in a server documents are.
+#[derive(Clone, Copy, Debug)]
+pub struct Name<'a> {
+    /// A channel of Redis, or a topic of Kafka.
+    pub channel: &'a str,
+    /// A stream of Redis instead.
+    pub stream: Option<&'a str>,
+}
+
+/// The sink of a URL.
+pub fn sink(url: &str, name: Name<'_>) -> Result<Box<dyn Sink>> {
+    let (scheme, rest) = url.split_once(':').unwrap_or_default();
+    Ok(match (scheme, name.stream) {
+        ("lmdb", None) => Box::new(lmdb::Lmdb::open(Path::new(rest))?),
+        ("jsonl", None) => Box::new(jsonl::Jsonl::open(Path::new(rest))?),
+        ("kafka" | "kafkas", None) => Box::new(kafka::Topic::open(url, name.channel)?),
+        ("redis", Some(stream)) => Box::new(stream::Stream::open(url, stream)?),
+        ("redis", None) => Box::new(channel::Channel::open(url, name.channel)?),
+        (scheme, _) => bail!(unusable(scheme, "redis://HOST, kafka://HOST, lmdb:FOLDER and jsonl:FILE")),
+    })
+}
+
+/// The queue of a URL, as a group of readers has it, or from now on.
+pub fn queue(url: &str, name: Name<'_>, group: Option<&str>) -> Result<Box<dyn Queue>> {
+    let scheme = url.split_once(':').unwrap_or_default().0;
+    Ok(match (scheme, name.stream, group) {
+        ("kafka" | "kafkas", None, _) => Box::new(kafka::Group::open(url, name.channel, group)?),
+        ("redis", Some(stream), Some(group)) => Box::new(stream::Group::open(url, stream, group)?),
+        ("redis", Some(stream), None) => Box::new(stream::Tail::open(url, stream)?),
+        ("redis", None, None) => Box::new(channel::Subscription::open(url, name.channel)?),
+        ("redis", None, Some(_)) => bail!("a channel of Redis has no groups of readers: give none, or a stream"),
+        (scheme, _, _) => bail!(unusable(scheme, "redis://HOST and kafka://HOST")),
+    })
+}
+
+/// The rest of the URL may have a password.
+fn unusable(scheme: &str, known: &str) -> String {
+    match scheme {
+        "kafka" | "kafkas" | "lmdb" | "jsonl" => format!("{scheme} has no streams: give --stream with Redis only"),
+        "" => format!("this is no URL; there are {known}"),
+        _ => format!("{scheme} is nothing that flowcept knows here; there are {known}"),
+    }
 }
 
 /// Why documents were not delivered, or not received.

@@ -2,8 +2,10 @@
 
 pub mod fuzz;
 pub mod host;
+pub mod kafka;
 pub mod lua;
 pub mod oracle;
 pub mod random;
 pub mod redis;
 pub mod run;
+pub mod server;

@@ -2,51 +2,53 @@
 //! so (the package redis-server would start one for the whole machine).
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tempfile::TempDir;
+
+use crate::server::{Lasting, Process, free_port};
 
 /// A server that ends with this.
 pub struct Server {
     /// Where it listens.
     pub port: u16,
-    options: Vec<String>,
-    folder: TempDir,
-    child: Child,
+    process: Process,
+    _folder: TempDir,
+}
+
+impl Deref for Server {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Server {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
 }
 
 impl Server {
     /// Starts one with these options.
     pub fn start(options: &[&str]) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("because a port is free");
         let folder = tempfile::tempdir().expect("because tests may write temporary files");
-        let options: Vec<String> = options.iter().map(ToString::to_string).collect();
-        let child = started(free.port(), &options, &folder);
-        Self { port: free.port(), options, folder, child }
-    }
-
-    /// SIGKILL.
-    pub fn kill(&mut self) {
-        self.child.kill().and_then(|()| self.child.wait()).expect("because it runs");
-    }
-
-    /// Starts it again after that.
-    pub fn restart(&mut self) {
-        self.child = started(self.port, &self.options, &self.folder);
-    }
-
-    /// SIGSTOP, and SIGCONT a while later.
-    pub fn pause(&self, time: Duration) {
-        let pid = Pid::from_raw(self.child.id().try_into().expect("because pids are small"));
-        kill(pid, Signal::SIGSTOP).expect("because it runs");
-        sleep(time);
-        kill(pid, Signal::SIGCONT).expect("because it runs");
+        let port = free_port();
+        let mut command = Command::new("redis-check-rdb");
+        command
+            .arg0("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
+            .arg(folder.path())
+            .args(options);
+        let answers = ["PONG", "NOAUTH Authentication required."];
+        let process = Process::start(command, move || answers.contains(&&*ask(port, &["ping"])));
+        Self { port, process, _folder: folder }
     }
 
     /// What `redis-cli` says.
@@ -56,12 +58,21 @@ impl Server {
 
     /// Publishes bytes to a channel; how many got them, as the protocol has it.
     pub fn publish(&self, channel: &str, message: &[u8]) -> String {
-        let mut publisher = TcpStream::connect(("127.0.0.1", self.port)).expect("because it listens");
-        let (name, length) = (channel.len(), message.len());
-        let head = format!("*3\r\n$7\r\nPUBLISH\r\n${name}\r\n{channel}\r\n${length}\r\n");
-        publisher.write_all(&[head.as_bytes(), message, b"\r\n"].concat()).expect("because it reads");
+        self.tell(&[b"PUBLISH", channel.as_bytes(), message])
+    }
+
+    /// A command with bytes in it; the first four bytes of the answer.
+    fn tell(&self, words: &[&[u8]]) -> String {
+        let mut client = TcpStream::connect(("127.0.0.1", self.port)).expect("because it listens");
+        let mut command = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words {
+            command.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+            command.extend_from_slice(word);
+            command.extend_from_slice(b"\r\n");
+        }
+        client.write_all(&command).expect("because it reads");
         let mut answer = [0; 4];
-        publisher.read_exact(&mut answer).expect("because it answers");
+        client.read_exact(&mut answer).expect("because it answers");
         String::from_utf8_lossy(&answer).into_owned()
     }
 
@@ -73,36 +84,41 @@ impl Server {
             sleep(Duration::from_millis(20));
         }
     }
-
     /// Its URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// Its stream.
+impl Lasting for Server {
+    fn url(&self) -> String {
+        self.url()
     }
-}
 
-fn started(port: u16, options: &[String], folder: &TempDir) -> Child {
-    let child = Command::new("redis-check-rdb")
-        .arg0("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
-        .arg(folder.path())
-        .args(options)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .expect("because redis-tools are there");
-    let begun = Instant::now();
-    while !["PONG", "NOAUTH Authentication required."].contains(&&*ask(port, &["ping"])) {
-        assert!(begun.elapsed() < Duration::from_secs(20), "the server does not answer");
-        sleep(Duration::from_millis(20));
+    fn flags(&self) -> &'static [&'static str] {
+        &["--stream", "provenance"]
     }
-    child
+
+    fn place(&self) -> String {
+        format!("redis://127.0.0.1:{}/0 stream provenance", self.port)
+    }
+
+    fn has_settled(&self, group: &str) -> bool {
+        let field = |said: &str, name: &str| {
+            let value = said.split(&format!("\"{name}\",")).nth(1).and_then(|rest| rest.split([',', '\n']).next());
+            value.map(str::to_string)
+        };
+        // Not by its lag: Redis does not know that any more once entries were removed and it was started again.
+        let last = field(&self.ask(&["--csv", "xinfo", "stream", "provenance"]), "last-generated-id");
+        let groups = self.ask(&["--csv", "xinfo", "groups", "provenance"]);
+        let of = groups.split(&format!("\"name\",\"{group}\",")).nth(1).unwrap_or_default();
+        of.contains("\"pending\",0,") && last.is_some() && field(of, "last-delivered-id") == last
+    }
+
+    fn put(&self, message: &[u8]) {
+        self.tell(&[b"XADD", b"provenance", b"*", b"message", message]);
+    }
 }
 
 fn ask(port: u16, arguments: &[&str]) -> String {

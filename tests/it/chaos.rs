@@ -10,12 +10,15 @@ use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use harness::host::{binary, library, need, root};
+use harness::kafka::{Broker, Doors};
 use harness::random::Random;
+use harness::server::Lasting;
 use nix::sys::signal::Signal;
 
 use crate::export::python;
+use crate::queues::settled;
 use crate::sinks::{Flowcept, Helper, Keeper, said};
-use crate::streams::{lasting, settled};
+use crate::streams::lasting;
 
 /// A run of so many tasks: a shell that forks.
 const TASKS: usize = 1000;
@@ -55,33 +58,43 @@ fn memory(child: &Child) -> u64 {
 }
 
 #[test]
-fn nothing_is_lost_whoever_dies() {
-    if !need(&["python", "redis-cli"]) {
-        return;
+fn redis() {
+    if need(&["python", "redis-cli"]) {
+        nothing_is_lost_whoever_dies(&mut lasting());
     }
+}
+
+#[test]
+fn kafka() {
+    if need(&["python", "java", "mvn"]) {
+        nothing_is_lost_whoever_dies(&mut Broker::start(Doors::Open));
+    }
+}
+
+fn nothing_is_lost_whoever_dies(server: &mut dyn Lasting) {
     let seconds = std::env::var("FLOWCEPT_CHAOS").unwrap_or_else(|_| "60".into());
     let seconds: u64 = seconds.parse().expect("because FLOWCEPT_CHAOS is a number of seconds");
     let mut random = Random::seeded();
     let base = tempfile::tempdir().expect("because tests may write temporary files");
     let (store, work) = (base.path().join("store"), base.path().join("work"));
     fs::create_dir(&work).expect("because the folder is ours");
-    let mut server = lasting();
     let url = server.url();
     let theirs = Flowcept::new(None);
     let folder = theirs.database();
-    let keeper = |server: &_| Keeper::of_stream(server, &folder, &["--wait", "1s"]);
-    let ship = ["ship", "--to", &url, "--stream", "provenance", "--wait", "2s"];
+    let keeper = |server: &dyn Lasting| Keeper::of_queue(server, &folder, &["--wait", "1s"]);
+    let flags = server.flags();
+    let ship = |wait| [&["ship", "--to", &url, "--wait", wait], flags].concat();
     let stop = AtomicBool::new(false);
     let mut counts = [0; 6];
     let runs = scope(|scope| {
         let producer = scope.spawn(|| produce(&store, &work, &stop));
-        let mut keepers = [keeper(&server), keeper(&server)];
+        let mut keepers = [keeper(server), keeper(server)];
         let mut shipper: Option<Helper> = None;
         let mut holder: Option<Helper> = None;
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(seconds) {
             if shipper.as_mut().is_none_or(|s| s.0.try_wait().is_ok_and(|ended| ended.is_some())) {
-                shipper = flowcept(&store, &ship).spawn().ok().map(Helper);
+                shipper = flowcept(&store, &ship("2s")).spawn().ok().map(Helper);
             }
             let one = random.below(2) as usize;
             let action = random.below(8) as usize;
@@ -93,10 +106,10 @@ fn nothing_is_lost_whoever_dies() {
                 }
                 1 => server.pause(Duration::from_millis(random.below(1000))),
                 2 => drop(shipper.take()),
-                3 => keepers[one] = keeper(&server),
+                3 => keepers[one] = keeper(server),
                 4 => {
                     keepers[one].stop(Signal::SIGTERM);
-                    let ended = std::mem::replace(&mut keepers[one], keeper(&server)).0.take();
+                    let ended = std::mem::replace(&mut keepers[one], keeper(server)).0.take();
                     let output = ended.and_then(|e| e.wait_with_output().ok()).expect("because it was started");
                     // One that had only just been started does not listen yet.
                     let ended = output.status.success() || output.status.signal() == Some(Signal::SIGTERM as i32);
@@ -117,10 +130,10 @@ fn nothing_is_lost_whoever_dies() {
         drop((holder, shipper));
         stop.store(true, Ordering::Relaxed);
         let runs = producer.join().expect("because it does not panic");
-        let mut last = flowcept(&store, &[&ship[..6], &["60s"]].concat());
+        let mut last = flowcept(&store, &ship("60s"));
         let output = last.stdout(Stdio::piped()).stderr(Stdio::piped()).output().expect("because the binary is there");
         assert!(output.status.success(), "{}", said(&output));
-        settled(&server, "flowcept");
+        settled(server, "flowcept");
         for keeper in keepers {
             keeper.stop(Signal::SIGTERM);
             assert_eq!(keeper.counts()["aside"], 0);
@@ -148,6 +161,6 @@ fn nothing_is_lost_whoever_dies() {
     assert!(found >= runs * TASKS, "{found} documents of {runs} runs");
     let [killed, paused, shipper, keeper, ended, _] = counts;
     eprintln!(
-        "chaos: {found} documents of {runs} runs; 0 lost, 0 too many; the server killed {killed} times and paused {paused}, ship killed {shipper}, keepers killed {keeper} and ended {ended}"
+        "chaos at {url}: {found} documents of {runs} runs; 0 lost, 0 too many; the server killed {killed} times and paused {paused}, ship killed {shipper}, keepers killed {keeper} and ended {ended}"
     );
 }

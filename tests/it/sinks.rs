@@ -11,9 +11,11 @@ use std::time::Duration;
 use harness::host::{binary, need, root};
 use harness::redis::Server;
 use harness::run::Captured;
+use harness::server::Lasting;
 use nix::sys::signal::Signal;
 
 use crate::export::python;
+use crate::queues::{printed, wait_for_lines};
 
 /// A run of the word-frequency pipeline in a store of its own.
 pub(crate) fn example() -> (tempfile::TempDir, Captured) {
@@ -89,20 +91,34 @@ impl Subscriber {
     }
 }
 
+/// A queue of Flowcept's settings, by its port.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Mq {
+    Redis(u16),
+    /// Its consumer is the group `theirs`.
+    Kafka(u16),
+}
+
 /// Flowcept 1.0.3 with settings of its own.
 pub(crate) struct Flowcept {
     home: tempfile::TempDir,
 }
 
 impl Flowcept {
-    /// With its queue on this port, where it has one.
-    pub(crate) fn new(queue: Option<u16>) -> Self {
+    /// With this queue, where it has one.
+    pub(crate) fn new(queue: Option<Mq>) -> Self {
         let home = tempfile::tempdir().expect("because tests may write temporary files");
-        let (enabled, port) = (queue.is_some(), queue.unwrap_or(6379));
+        let (kind, port, channel) = match queue {
+            Some(Mq::Redis(port)) => ("redis", port, "interception"),
+            Some(Mq::Kafka(port)) => ("kafka", port, "provenance"),
+            None => ("redis", 6379, "interception"),
+        };
+        // What it has for itself in Redis it needs for its own way to stop, not for others.
+        let (enabled, kv) = (queue.is_some(), matches!(queue, Some(Mq::Redis(_))));
         let settings = format!(
             "project: {{db_flush_mode: online, enrich_messages: true, dump_buffer: {{enabled: false}}}}
-mq: {{enabled: {enabled}, type: redis, host: 127.0.0.1, port: {port}, channel: interception, buffer_size: 50, insertion_buffer_time_secs: 1}}
-kv_db: {{enabled: {enabled}, host: 127.0.0.1, port: {port}}}
+mq: {{enabled: {enabled}, type: {kind}, host: 127.0.0.1, port: {port}, channel: {channel}, group_id: theirs, buffer_size: 50, insertion_buffer_time_secs: 1}}
+kv_db: {{enabled: {kv}, host: 127.0.0.1, port: {port}}}
 db_buffer: {{insertion_buffer_time_secs: 1, buffer_size: 50}}
 databases: {{lmdb: {{enabled: true, path: {}}}, mongodb: {{enabled: false}}}}
 telemetry_capture: {{}}
@@ -127,7 +143,7 @@ agent: {{}}
     }
 
     /// Its consumer, which listens some seconds later.
-    fn consumer(&self) -> Helper {
+    pub(crate) fn consumer(&self) -> Helper {
         let mut command = self.command(&program());
         command.arg("--start-consumption-services").stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().map(Helper).expect("because it was just installed")
@@ -149,7 +165,7 @@ agent: {{}}
         (says.read_exact(&mut said).is_ok() && said == *b"open").then_some(holder)
     }
 
-    fn run(&self, program: &Path, arguments: &[&str]) -> String {
+    pub(crate) fn run(&self, program: &Path, arguments: &[&str]) -> String {
         let output = self.command(program).args(arguments).output().expect("because it was just installed");
         assert!(output.status.success(), "{arguments:?}: {}", said(&output));
         String::from_utf8_lossy(&output.stdout).into_owned()
@@ -171,8 +187,18 @@ agent: {{}}
     }
 }
 
+impl Flowcept {
+    /// Asserts that its database holds what another's does; how many documents.
+    pub(crate) fn equals(&self, theirs: &Self) -> usize {
+        let compare = root().join("tests/programs/compare_databases.py");
+        let databases = [theirs.database(), self.database()].map(|d| d.to_string_lossy().into_owned());
+        let equal = self.run(&python(), &[&compare.to_string_lossy(), &databases[0], &databases[1]]);
+        equal.split(' ').next().and_then(|n| n.parse().ok()).expect("because it says how many")
+    }
+}
+
 /// Flowcept's command line.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     python().with_file_name("flowcept")
 }
 
@@ -184,7 +210,7 @@ fn flowcept_stores_what_is_published() {
     }
     let (_work, captured) = example();
     let server = Server::start(&[]);
-    let theirs = Flowcept::new(Some(server.port));
+    let theirs = Flowcept::new(Some(Mq::Redis(server.port)));
     let mut consumer = theirs.consumer();
     server.wait_for_subscribers(1);
     let said = shipped(&captured, &["--to", &server.url()]);
@@ -202,18 +228,14 @@ pub(crate) struct Keeper(pub(crate) Option<Child>);
 impl Keeper {
     /// One that writes into this folder; it is subscribed when this returns.
     fn start(server: &Server, folder: &Path, more: &[&str]) -> Self {
-        let keeper = Self::started(server, folder, more);
+        let keeper = Self::of(&server.url(), folder, more);
         server.wait_for_subscribers(1);
         keeper
     }
 
-    /// One that reads a stream.
-    pub(crate) fn of_stream(server: &Server, folder: &Path, more: &[&str]) -> Self {
-        Self::started(server, folder, &[&["--stream", "provenance"], more].concat())
-    }
-
-    fn started(server: &Server, folder: &Path, more: &[&str]) -> Self {
-        Self::of(&server.url(), folder, more)
+    /// One that reads a queue.
+    pub(crate) fn of_queue(server: &dyn Lasting, folder: &Path, more: &[&str]) -> Self {
+        Self::of(&server.url(), folder, &[server.flags(), more].concat())
     }
 
     /// One of this URL.
@@ -259,7 +281,7 @@ fn the_keeper_keeps_what_flowcept_keeps() {
     }
     let (_work, captured) = example();
     let server = Server::start(&[]);
-    let (theirs, ours) = (Flowcept::new(Some(server.port)), Flowcept::new(None));
+    let (theirs, ours) = (Flowcept::new(Some(Mq::Redis(server.port))), Flowcept::new(None));
     let keeper = Keeper::start(&server, &ours.database(), &[]);
     let mut consumer = theirs.consumer();
     server.wait_for_subscribers(1);
@@ -273,26 +295,33 @@ fn the_keeper_keeps_what_flowcept_keeps() {
     consumer.0.wait().expect("because it was started");
     let counts = keeper.counts();
     assert_eq!(counts["aside"], 0, "{counts}");
-    let compare = root().join("tests/programs/compare_databases.py");
-    let databases = [theirs.database(), ours.database()].map(|d| d.to_string_lossy().into_owned());
-    let equal = theirs.run(&python(), &[&compare.to_string_lossy(), &databases[0], &databases[1]]);
-    let documents: usize = equal.split(' ').next().and_then(|n| n.parse().ok()).expect("because it says how many");
+    let documents = ours.equals(&theirs);
     // Of the program: 3 + 3 + 2 calls, 2 iterations, 1 failure, the workflow.
-    assert!(documents >= ours.has(&captured) + 12, "{equal}");
+    assert!(documents >= ours.has(&captured) + 12, "{documents}");
 }
 
-/// A program that reads 20,000 files arrives whole through queue and keeper.
+/// A run that reads so many files.
+pub(crate) fn files(count: usize) -> (tempfile::TempDir, Captured) {
+    let work = tempfile::tempdir().expect("because tests may write temporary files");
+    for i in 0..count {
+        fs::write(work.path().join(format!("f{i}")), "x").expect("because there is room");
+    }
+    let script = "import os\nfor name in sorted(os.listdir()): open(name).read()";
+    let captured = Captured::preloaded(&["python3", "-c", script], work.path(), &[]);
+    let sent = captured.ask(&["export", "last"]);
+    // The first line is the workflow's document, which names the first of its inputs again.
+    let folder = format!("\"used_path\":\"{}/f", work.path().display());
+    assert_eq!(sent.lines().skip(1).map(|l| l.matches(&folder).count()).sum::<usize>(), count);
+    (work, captured)
+}
+
+/// A program that reads 20,000 files arrives whole through channel and keeper.
 #[test]
 fn twenty_thousand_files_arrive() {
     if !need(&["python", "redis-cli"]) {
         return;
     }
-    let work = tempfile::tempdir().expect("because tests may write temporary files");
-    for i in 0..20_000 {
-        fs::write(work.path().join(format!("f{i}")), "x").expect("because there is room");
-    }
-    let script = "import os\nfor name in sorted(os.listdir()): open(name).read()";
-    let captured = Captured::preloaded(&["python3", "-c", script], work.path(), &[]);
+    let (_work, captured) = files(20_000);
     let server = Server::start(&[]);
     let ours = Flowcept::new(None);
     let keeper = Keeper::start(&server, &ours.database(), &[]);
@@ -301,10 +330,6 @@ fn twenty_thousand_files_arrive() {
     keeper.stop(Signal::SIGINT);
     let kept = keeper.counts()["kept"].as_u64();
     assert_eq!(kept, Some(ours.has(&captured) as u64));
-    let sent = captured.ask(&["export", "last"]);
-    // The first line is the workflow's document, which names the first of its inputs again.
-    let folder = format!("\"used_path\":\"{}/f", work.path().display());
-    assert_eq!(sent.lines().skip(1).map(|l| l.matches(&folder).count()).sum::<usize>(), 20_000);
 }
 
 /// What cannot be kept is set aside as it came, with the reason, and its neighbours are kept; SIGTERM ends it with all written.
@@ -517,6 +542,22 @@ fn a_file_grows_by_lines() {
         let told = said(&output);
         assert!(told.contains(&format!("1 wait: jsonl:{place}: {why}")), "{told}");
     }
+}
+
+/// What comes to a channel is printed, but for what is no message.
+#[test]
+fn a_channel_is_printed() {
+    if !need(&["redis-cli"]) {
+        return;
+    }
+    let (_work, captured) = example();
+    let server = Server::start(&[]);
+    let (_reader, file) = printed(&[&server.url()]);
+    server.wait_for_subscribers(1);
+    assert_eq!(server.publish("interception", b"no msgpack"), ":1\r\n");
+    shipped(&captured, &["--to", &server.url()]);
+    let sent = captured.ask(&["export", "last"]);
+    assert_eq!(wait_for_lines(file.path(), sent.lines().count()), sent.lines().collect::<Vec<_>>());
 }
 
 /// Redis keeps nothing: what nobody takes stays in the store, is sent when somebody is there, and once.

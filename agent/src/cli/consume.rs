@@ -12,14 +12,13 @@ use serde_json::json;
 use super::Name;
 use crate::keeper::{self, quarantine::Quarantine};
 use crate::sinks::lmdb::Lmdb;
-use crate::sinks::redis::{channel::Subscription, stream::Group};
-use crate::sinks::{Queue, Sink};
+use crate::sinks::{self, Sink};
 
 /// Keeps what comes to the channel or stream.
 pub(super) fn consume(
     from: &str,
     name: &Name,
-    group: &str,
+    group: Option<&str>,
     into: &str,
     wait: Duration,
     as_json: bool,
@@ -27,10 +26,10 @@ pub(super) fn consume(
     let folder = into.strip_prefix("lmdb:").context("--into takes lmdb:FOLDER, the folder of Flowcept's database")?;
     let database = Lmdb::open(Path::new(folder))?;
     let aside = Path::new(folder).join("quarantine");
-    let mut queue: Box<dyn Queue> = match &name.stream {
-        Some(stream) => Box::new(Group::open(from, stream, group)?),
-        None => Box::new(Subscription::open(from, &name.channel)?),
-    };
+    // A channel of Redis is the one queue that knows none.
+    let keeps = name.stream.is_some() || !from.starts_with("redis:");
+    let group = group.or(keeps.then_some("flowcept"));
+    let mut queue = sinks::queue(from, name.place(), group)?;
     let mut mask = SigSet::empty();
     [Signal::SIGINT, Signal::SIGTERM].into_iter().for_each(|signal| mask.add(signal));
     mask.thread_block()?;

@@ -1,6 +1,5 @@
 //! `flowcept ship`: what an outlet has not delivered yet.
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,22 +9,12 @@ use serde_json::json;
 use super::Name;
 use crate::formats::flowcept::{self, Files};
 use crate::query::Library;
-use crate::sinks::Sink;
-use crate::sinks::jsonl::Jsonl;
-use crate::sinks::lmdb::Lmdb;
-use crate::sinks::outlet::Outlet;
-use crate::sinks::redis::{channel::Channel, stream::Stream};
+use crate::sinks::{self, outlet::Outlet};
 use crate::store::Store;
 
 /// Delivers all that waits, oldest first.
 pub(super) fn ship(store: &Store, to: &str, name: &Name, wait: Duration, as_json: bool) -> Result<ExitCode> {
-    let hint = "--to takes a Redis server, lmdb:FOLDER or jsonl:FILE";
-    let sink: Box<dyn Sink> = match (to.split_once(':'), &name.stream) {
-        (Some(("lmdb", folder)), _) => Box::new(Lmdb::open(Path::new(folder))?),
-        (Some(("jsonl", file)), _) => Box::new(Jsonl::open(Path::new(file))?),
-        (_, Some(stream)) => Box::new(Stream::open(to, stream).context(hint)?),
-        (_, None) => Box::new(Channel::open(to, &name.channel).context(hint)?),
-    };
+    let sink = sinks::sink(to, name.place())?;
     let mut library = Library::open(store)?;
     let mut outlet = Outlet::open(store.folder(), sink, wait)?;
     let numbers: Vec<u64> = library.index().reader()?.workflows()?.into_iter().map(|(number, _)| number).collect();

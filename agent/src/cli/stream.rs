@@ -9,20 +9,14 @@ use serde_json::Value;
 
 use super::Name;
 use crate::keeper::{PAUSE, Trouble, document};
-use crate::sinks::redis::channel::Subscription;
-use crate::sinks::redis::stream::{Group, Tail};
-use crate::sinks::{Queue, Undelivered};
+use crate::sinks::{self, Undelivered};
 
 /// Lines that are written together where more wait.
 const BATCH: usize = 200;
 
 /// Prints what comes. Who reads no more ends it.
 pub(super) fn stream(from: &str, name: &Name, group: Option<&str>) -> Result<ExitCode> {
-    let mut queue: Box<dyn Queue> = match (&name.stream, group) {
-        (Some(stream), Some(group)) => Box::new(Group::open(from, stream, group)?),
-        (Some(stream), None) => Box::new(Tail::open(from, stream)?),
-        (None, _) => Box::new(Subscription::open(from, &name.channel)?),
-    };
+    let mut queue = sinks::queue(from, name.place(), group)?;
     let tell = |why: &str| eprintln!("flowcept: {why}; trying again");
     let mut trouble = Trouble::new(&tell);
     let mut out = BufWriter::new(std::io::stdout().lock());

@@ -1,0 +1,332 @@
+//! A topic of Kafka: it keeps each document for as long as its broker is told to, and each group of readers goes on where it was.
+//! Documents of one workflow lie in one partition, so that their order stays.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use percent_encoding::percent_decode_str;
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Queue, Sink, Undelivered};
+use crate::formats::flowcept::packed;
+
+/// Until a broker must have a document, or an answer be there.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks for what has gone wrong.
+const TICK: Duration = Duration::from_millis(100);
+/// What a client says of its address, for messages.
+const FORM: &str = "it has the form kafka://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][?PROPERTY=VALUE&…], with properties of \
+                    librdkafka, and kafkas:// for TLS";
+
+/// Brokers, and a topic there.
+struct Broker {
+    settings: ClientConfig,
+    topic: String,
+    /// Without user and password.
+    place: String,
+}
+
+impl Broker {
+    /// Of a URL, whose properties go before these.
+    fn open(url: &str, topic: &str, defaults: &[(&str, &str)]) -> Result<Self> {
+        // What is wrong is not repeated: it may be the password.
+        let (rest, is_tls) = match (url.strip_prefix("kafka://"), url.strip_prefix("kafkas://")) {
+            (Some(rest), _) => (rest, false),
+            (_, Some(rest)) => (rest, true),
+            _ => anyhow::bail!("this is no URL of Kafka; {FORM}"),
+        };
+        let (address, properties) = rest.split_once('?').unwrap_or((rest, ""));
+        let (user, hosts) = match address.rsplit_once('@') {
+            Some((user, hosts)) => (Some(user), hosts),
+            None => (None, address),
+        };
+        let hosts = hosts.trim_end_matches('/');
+        let is_host = |host: &str| {
+            let (name, port) = host.rsplit_once(':').unwrap_or((host, "9092"));
+            !name.is_empty() && !name.contains('/') && port.parse::<u16>().is_ok()
+        };
+        ensure!(hosts.split(',').all(is_host), "this URL of Kafka is wrong; {FORM}");
+        let mut settings = ClientConfig::new();
+        settings.set("bootstrap.servers", hosts).set("client.id", "flowcept");
+        for (name, value) in defaults {
+            settings.set(*name, *value);
+        }
+        let protocol = match (user.is_some(), is_tls) {
+            (true, true) => "SASL_SSL",
+            (true, false) => "SASL_PLAINTEXT",
+            (false, true) => "SSL",
+            (false, false) => "PLAINTEXT",
+        };
+        settings.set("security.protocol", protocol);
+        if let Some(user) = user {
+            let (name, password) = user.split_once(':').context(FORM).context("this URL of Kafka has no password")?;
+            settings.set("sasl.mechanism", "PLAIN");
+            settings.set("sasl.username", decoded(name)).set("sasl.password", decoded(password));
+        }
+        for property in properties.split('&').filter(|p| !p.is_empty()) {
+            let (name, value) =
+                property.split_once('=').context(FORM).context("a property of this URL has no value")?;
+            settings.set(decoded(name), decoded(value));
+        }
+        let scheme = if is_tls { "kafkas" } else { "kafka" };
+        Ok(Self { settings, topic: topic.into(), place: format!("{scheme}://{hosts} {topic}") })
+    }
+
+    /// A client of these settings; [`Told`] hears what it says.
+    fn client<T: FromClientConfigAndContext<Told>>(&self) -> Result<T, Undelivered> {
+        self.settings.create_with_context(Told::default()).map_err(|error| {
+            Undelivered::Ever(match error {
+                // The value may be a secret, and so may what is said about it.
+                KafkaError::ClientConfig(_, _, name, _) => {
+                    format!("{}: librdkafka does not take the property {name} with this value", self.place)
+                }
+                _ => format!("{}: librdkafka does not take these properties together", self.place),
+            })
+        })
+    }
+
+    /// What was in the way, by what came of it and by what the client has said meanwhile.
+    fn failed(&self, error: &KafkaError, told: &Told) -> Undelivered {
+        let heard = told.trouble();
+        let (code, why) = heard.unwrap_or_else(|| (error.rdkafka_error_code(), error.to_string()));
+        judged(&self.place, code, &why)
+    }
+}
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+fn judged(place: &str, code: Option<RDKafkaErrorCode>, why: &str) -> Undelivered {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Some(Code::Authentication | Code::SaslAuthenticationFailed) => {
+            Undelivered::Ever(format!("{place}: it refuses this user and password"))
+        }
+        Some(Code::SSL) if why.contains("certificate") => Undelivered::Ever(format!(
+            "{place}: its certificate is not trusted; ssl.ca.location names who vouches for it"
+        )),
+        Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed) => {
+            Undelivered::Ever(format!("{place}: it does not allow this to the user ({why})"))
+        }
+        _ => Undelivered::Now(format!("{place}: {why}")),
+    }
+}
+
+/// What a client says while nobody asks.
+#[derive(Default)]
+struct Told {
+    trouble: Mutex<Option<(RDKafkaErrorCode, String)>>,
+    /// Documents that a broker has, and the first error of those that it has not.
+    delivered: Mutex<(usize, Option<KafkaError>)>,
+}
+
+impl Told {
+    /// What has gone wrong since the last look.
+    fn trouble(&self) -> Option<(Option<RDKafkaErrorCode>, String)> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+        trouble.map(|(code, why)| (Some(code), why))
+    }
+}
+
+impl ClientContext for Told {
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        // That nobody can be reached is what follows from the rest.
+        if code != RDKafkaErrorCode::AllBrokersDown || trouble.is_none() {
+            *trouble = Some((code, reason.to_string()));
+        }
+    }
+}
+
+impl ConsumerContext for Told {}
+
+impl ProducerContext for Told {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let mut delivered = self.delivered.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(_) => delivered.0 += 1,
+            Err((error, _)) => drop(delivered.1.get_or_insert_with(|| error.clone())),
+        }
+    }
+}
+
+/// Adds to a topic: acknowledged by all replicas that are in step, each document once and in its order.
+pub struct Topic {
+    broker: Broker,
+    producer: Option<BaseProducer<Told>>,
+}
+
+impl Topic {
+    /// Of these brokers. It connects when there is something to deliver.
+    pub fn open(url: &str, topic: &str) -> Result<Self> {
+        let defaults = [
+            ("acks", "all"),
+            ("enable.idempotence", "true"),
+            ("compression.type", "lz4"),
+            ("message.timeout.ms", &*TIMEOUT.as_millis().to_string()),
+        ];
+        let broker = Broker::open(url, topic, &defaults)?;
+        Ok(Self { broker, producer: None })
+    }
+}
+
+impl Sink for Topic {
+    fn place(&self) -> &str {
+        &self.broker.place
+    }
+
+    fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered> {
+        let producer = match self.producer.take() {
+            Some(producer) => producer,
+            None => self.broker.client()?,
+        };
+        // Where it fails the client goes, and with it what it has not sent: the whole is sent again.
+        self.broker.send(&producer, documents)?;
+        self.producer = Some(producer);
+        Ok(())
+    }
+}
+
+impl Broker {
+    fn send(&self, producer: &BaseProducer<Told>, documents: &[Value]) -> Result<(), Undelivered> {
+        let told = producer.context();
+        *told.delivered.lock().unwrap_or_else(PoisonError::into_inner) = (0, None);
+        for document in documents {
+            let text = |name: &str| document[name].as_str().unwrap_or_default();
+            let message = packed(document);
+            let headers = OwnedHeaders::new()
+                .insert(Header { key: "content-type", value: Some("application/msgpack") })
+                .insert(Header { key: "type", value: Some(text("type")) });
+            let record = BaseRecord::to(&self.topic).key(text("workflow_id")).payload(&message).headers(headers);
+            producer.send(record).map_err(|(error, _)| self.failed(&error, told))?;
+        }
+        let begun = Instant::now();
+        loop {
+            let flushed = producer.flush(TICK);
+            let (count, error) = told.delivered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if let Some(error) = error {
+                return Err(self.failed(&error, told));
+            }
+            if count == documents.len() {
+                return Ok(());
+            }
+            if let Some((code, why)) = told.trouble() {
+                let judged = judged(&self.place, code, &why);
+                if matches!(judged, Undelivered::Ever(_)) || begun.elapsed() > TIMEOUT {
+                    return Err(judged);
+                }
+            }
+            if let (Err(error), true) = (flushed, begun.elapsed() > 2 * TIMEOUT) {
+                return Err(self.failed(&error, told));
+            }
+        }
+    }
+}
+
+/// What a group of readers of a topic has not had yet; or without a group what comes from now on.
+pub struct Group {
+    broker: Broker,
+    consumer: Option<BaseConsumer<Told>>,
+    keeps: bool,
+    /// Given out and not settled.
+    given: bool,
+}
+
+impl Group {
+    /// Of these brokers. Where the group is new, it begins with all that the topic has.
+    pub fn open(url: &str, topic: &str, group: Option<&str>) -> Result<Self> {
+        let defaults = [
+            ("auto.offset.reset", if group.is_some() { "earliest" } else { "latest" }),
+            ("allow.auto.create.topics", "true"),
+            // What a reader that was killed had comes to others within this time.
+            ("session.timeout.ms", "10000"),
+            // Of what is fetched ahead.
+            ("queued.max.messages.kbytes", "16384"),
+        ];
+        let mut broker = Broker::open(url, topic, &defaults)?;
+        let name = group.map_or_else(|| format!("flowcept-{}", Uuid::new_v4()), str::to_string);
+        let needed = [("group.id", &*name), ("enable.auto.commit", "false"), ("enable.auto.offset.store", "false")];
+        for (name, value) in needed {
+            broker.settings.set(name, value);
+        }
+        Ok(Self { broker, consumer: None, keeps: group.is_some(), given: false })
+    }
+
+    fn connected(&mut self) -> Result<&BaseConsumer<Told>, Undelivered> {
+        let broker = &self.broker;
+        Ok(match &mut self.consumer {
+            Some(consumer) => consumer,
+            none => {
+                let consumer: BaseConsumer<Told> = broker.client()?;
+                consumer.subscribe(&[&broker.topic]).map_err(|e| broker.failed(&e, consumer.context()))?;
+                none.insert(consumer)
+            }
+        })
+    }
+}
+
+impl Queue for Group {
+    fn place(&self) -> &str {
+        &self.broker.place
+    }
+
+    fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered> {
+        self.connected()?;
+        let (Some(consumer), broker) = (&self.consumer, &self.broker) else { return Ok(None) };
+        match consumer.poll(TICK) {
+            Some(Ok(message)) => {
+                // Where the partition has just gone to another reader, that one has the message too.
+                let _ = consumer.store_offset_from_message(&message);
+                self.given = true;
+                Ok(Some(message.payload().unwrap_or_default().to_vec()))
+            }
+            // It is being made.
+            Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::UnknownTopicOrPartition))) => Ok(None),
+            Some(Err(error)) => {
+                let failed = broker.failed(&error, consumer.context());
+                if matches!(error, KafkaError::MessageConsumptionFatal(_)) {
+                    self.consumer = None;
+                }
+                Err(failed)
+            }
+            None => match consumer.context().trouble() {
+                Some((code, why)) => Err(judged(&broker.place, code, &why)),
+                None => Ok(None),
+            },
+        }
+    }
+
+    fn settle(&mut self) -> Result<(), Undelivered> {
+        if !self.given || !self.keeps {
+            return Ok(());
+        }
+        let Some(consumer) = &self.consumer else { return Ok(()) };
+        use RDKafkaErrorCode as Code;
+        match consumer.commit_consumer_state(CommitMode::Sync) {
+            Ok(()) => {}
+            // The partitions go to others, which read again what was not settled.
+            Err(KafkaError::ConsumerCommit(
+                Code::NoOffset | Code::IllegalGeneration | Code::RebalanceInProgress | Code::UnknownMemberId,
+            )) => {}
+            Err(error) => return Err(self.broker.failed(&error, consumer.context())),
+        }
+        self.given = false;
+        Ok(())
+    }
+
+    fn keeps(&self) -> bool {
+        self.keeps
+    }
+}

@@ -1,0 +1,241 @@
+//! A Kafka broker of our own on loopback: Apache's, from Maven's registry, as one node that is its own controller.
+
+use std::fs;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+use tempfile::TempDir;
+
+use crate::host::root;
+use crate::server::{Lasting, Process, free_port};
+
+const VERSION: &str = "4.3.1";
+/// Partitions of a topic that is made on first use.
+const PARTITIONS: i32 = 3;
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Kafka's libraries, fetched on first use.
+fn libraries() -> &'static Path {
+    static LIBRARIES: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARIES.get_or_init(|| {
+        let folder = root().join("target/kafka");
+        let libraries = folder.join("libs");
+        let done = folder.join(format!("fetched-{VERSION}"));
+        if !done.exists() {
+            fs::create_dir_all(&folder).expect("because target is ours");
+            let artifact = |group: &str, name: &str, version: &str| {
+                format!(
+                    "<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version></dependency>"
+                )
+            };
+            let wanted = [("org.apache.kafka", "kafka_2.13", VERSION), ("org.slf4j", "slf4j-simple", "1.7.36")];
+            let pom = format!(
+                "<project><modelVersion>4.0.0</modelVersion><groupId>x</groupId><artifactId>x</artifactId><version>1</version><packaging>pom</packaging><dependencies>{}</dependencies></project>",
+                wanted.map(|(group, name, version)| artifact(group, name, version)).concat()
+            );
+            fs::write(folder.join("pom.xml"), pom).expect("because the folder is ours");
+            let fetched = Command::new("mvn")
+                .args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=libs"])
+                .current_dir(&folder)
+                .stdin(Stdio::null())
+                .status();
+            assert!(fetched.is_ok_and(|s| s.success()), "mvn (package maven) fetches Kafka");
+            fs::write(&done, "").expect("because the folder is ours");
+        }
+        libraries
+    })
+}
+
+/// Who may do what there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doors {
+    /// Whoever comes.
+    Open,
+    /// Who has this password as the user `alice`, over TLS.
+    Locked(&'static str),
+}
+
+/// A broker that ends with this.
+pub struct Broker {
+    port: u16,
+    /// Another, without lock, for those who look.
+    inside: u16,
+    process: Process,
+    folder: TempDir,
+    doors: Doors,
+}
+
+impl Deref for Broker {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Broker {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+impl Broker {
+    /// Starts one.
+    pub fn start(doors: Doors) -> Self {
+        let folder = tempfile::tempdir().expect("because tests may write temporary files");
+        let (port, inside, controller) = (free_port(), free_port(), free_port());
+        let settings = folder.path().join("server.properties");
+        let text = format!(
+            "process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:{controller}
+listeners=DOOR://127.0.0.1:{port},INSIDE://127.0.0.1:{inside},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=DOOR://127.0.0.1:{port},INSIDE://127.0.0.1:{inside},CONTROLLER://127.0.0.1:{controller}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=INSIDE
+log.dirs={}
+num.partitions={PARTITIONS}
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+group.initial.rebalance.delay.ms=0
+num.network.threads=2
+num.io.threads=2
+log.cleaner.dedupe.buffer.size=16777216
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=250
+controller.quorum.election.timeout.ms=200
+controller.quorum.election.backoff.max.ms=100
+controller.quorum.fetch.timeout.ms=500
+group.min.session.timeout.ms=1000
+message.max.bytes=20000000
+{}",
+            folder.path().join("data").display(),
+            locks(doors, folder.path())
+        );
+        fs::write(&settings, text).expect("because the folder is ours");
+        let java = |class: &str| {
+            let mut java = Command::new("java");
+            java.args([
+                "-Xms256m",
+                "-Xmx256m",
+                "-XX:+UseSerialGC",
+                "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
+                "-cp",
+            ]);
+            java.arg(libraries().join("*")).arg(class).stderr(Stdio::null());
+            java
+        };
+        let mut format = java("kafka.tools.StorageTool");
+        format.args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "--standalone", "-c"]).arg(&settings);
+        let formatted = format.stdin(Stdio::null()).stdout(Stdio::null()).status();
+        assert!(formatted.is_ok_and(|s| s.success()), "java formats the broker's folder");
+        let mut command = java("kafka.Kafka");
+        command.arg(&settings);
+        let process = Process::start(command, move || {
+            let client: BaseConsumer = client(inside, "nobody");
+            client.fetch_metadata(None, Duration::from_secs(1)).is_ok()
+        });
+        Self { port, inside, process, folder, doors }
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Who vouches for its certificate.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.path().join("authority.pem")
+    }
+
+    /// Messages that a topic has, and those of them that a group has settled.
+    fn counts(&self, topic: &str, group: &str) -> (i64, i64) {
+        let client = client(self.inside, group);
+        let mut partitions = TopicPartitionList::new();
+        partitions.add_partition_range(topic, 0, PARTITIONS - 1);
+        let committed = client.committed_offsets(partitions, ANSWER).expect("because it answers");
+        let mut counts = (0, 0);
+        for partition in committed.elements() {
+            // A topic that is being made has no partitions yet.
+            let (_, high) = client.fetch_watermarks(topic, partition.partition(), ANSWER).unwrap_or_default();
+            counts.0 += high;
+            if let Offset::Offset(settled) = partition.offset() {
+                counts.1 += settled;
+            }
+        }
+        counts
+    }
+}
+
+impl Lasting for Broker {
+    fn url(&self) -> String {
+        let scheme = if self.doors == Doors::Open { "kafka" } else { "kafkas" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
+    }
+
+    fn flags(&self) -> &'static [&'static str] {
+        &["--channel", "provenance"]
+    }
+
+    fn place(&self) -> String {
+        format!("{} provenance", self.url())
+    }
+
+    fn has_settled(&self, group: &str) -> bool {
+        let (all, settled) = self.counts("provenance", group);
+        all > 0 && settled == all
+    }
+
+    fn put(&self, message: &[u8]) {
+        let mut settings = ClientConfig::new();
+        let producer: BaseProducer = settings
+            .set("bootstrap.servers", format!("127.0.0.1:{}", self.inside))
+            .create()
+            .expect("because librdkafka takes it");
+        producer.send(BaseRecord::<(), _>::to("provenance").payload(message)).expect("because there is room");
+        producer.flush(ANSWER).expect("because it answers");
+    }
+}
+
+fn client(port: u16, group: &str) -> BaseConsumer {
+    let mut settings = ClientConfig::new();
+    settings.set("bootstrap.servers", format!("127.0.0.1:{port}")).set("group.id", group);
+    settings.create().expect("because librdkafka takes it")
+}
+
+/// The settings of its doors, with a certificate that is made for it.
+fn locks(doors: Doors, folder: &Path) -> String {
+    let Doors::Locked(password) = doors else {
+        return "listener.security.protocol.map=CONTROLLER:PLAINTEXT,INSIDE:PLAINTEXT,DOOR:PLAINTEXT\n".into();
+    };
+    let (store, authority) = (folder.join("broker.p12"), folder.join("authority.pem"));
+    let keytool = |arguments: &[&str]| {
+        let mut keytool = Command::new("keytool");
+        keytool.args(arguments).arg("-keystore").arg(&store).args(["-storepass", "broker-store", "-alias", "broker"]);
+        let made = keytool.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        assert!(made.is_ok_and(|s| s.success()), "keytool {arguments:?}");
+    };
+    let names = "SAN=dns:localhost,ip:127.0.0.1";
+    keytool(&["-genkeypair", "-keyalg", "RSA", "-dname", "CN=localhost", "-ext", names, "-storetype", "PKCS12"]);
+    keytool(&["-exportcert", "-rfc", "-file", &authority.to_string_lossy()]);
+    format!(
+        "listener.security.protocol.map=CONTROLLER:PLAINTEXT,INSIDE:PLAINTEXT,DOOR:SASL_SSL
+sasl.enabled.mechanisms=PLAIN
+listener.name.door.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_alice=\"{password}\";
+ssl.keystore.type=PKCS12
+ssl.keystore.location={}
+ssl.keystore.password=broker-store
+",
+        store.display()
+    )
+}

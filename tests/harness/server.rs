@@ -1,0 +1,87 @@
+//! Servers of tests: each on loopback, and it ends with the test.
+
+use std::net::TcpListener;
+use std::ops::DerefMut;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A server's process.
+pub struct Process {
+    command: Command,
+    is_ready: Box<dyn Fn() -> bool + Send + Sync>,
+    child: Child,
+}
+
+impl Process {
+    /// Starts it, and waits until it answers.
+    pub fn start(mut command: Command, is_ready: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let child = started(&mut command, &is_ready);
+        Self { command, is_ready: Box::new(is_ready), child }
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().and_then(|()| self.child.wait()).expect("because it runs");
+    }
+
+    /// Starts it again after that.
+    pub fn restart(&mut self) {
+        self.child = started(&mut self.command, &self.is_ready);
+    }
+
+    /// SIGSTOP, and SIGCONT a while later.
+    pub fn pause(&self, time: Duration) {
+        let pid = Pid::from_raw(self.child.id().try_into().expect("because pids are small"));
+        kill(pid, Signal::SIGSTOP).expect("because it runs");
+        sleep(time);
+        kill(pid, Signal::SIGCONT).expect("because it runs");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn started(command: &mut Command, is_ready: &dyn Fn() -> bool) -> Child {
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("{e}: {command:?}"));
+    let begun = Instant::now();
+    while !is_ready() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "the server does not answer: {command:?}");
+        if let Ok(Some(status)) = child.try_wait() {
+            panic!("the server ended ({status}): {command:?}");
+        }
+        sleep(Duration::from_millis(20));
+    }
+    child
+}
+
+/// A server that has a queue, `provenance`, which keeps messages until each group of readers has them.
+pub trait Lasting: DerefMut<Target = Process> + Sync {
+    /// Its URL.
+    fn url(&self) -> String;
+
+    /// Flags that name the queue.
+    fn flags(&self) -> &'static [&'static str];
+
+    /// What flowcept calls the queue.
+    fn place(&self) -> String;
+
+    /// Whether a group has settled all that the queue has had.
+    fn has_settled(&self, group: &str) -> bool;
+
+    /// Adds a message.
+    fn put(&self, message: &[u8]);
+}
+
+/// A port of loopback that nobody has.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("because a port is free").port()
+}

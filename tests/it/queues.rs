@@ -1,0 +1,201 @@
+//! What holds for every queue that keeps messages until each group of readers has them: a stream of Redis, a topic of Kafka.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use harness::host::{binary, need};
+use harness::run::Captured;
+use harness::server::Lasting;
+use nix::sys::signal::Signal;
+
+use crate::sinks::{Flowcept, Helper, Keeper, example, files, shipped};
+
+/// Each test with each queue, on a server of its own.
+macro_rules! with_each {
+    ($($test:ident)*) => {
+        mod redis {
+            $(#[test]
+            fn $test() {
+                if super::need(&["python", "redis-cli"]) {
+                    super::$test(&mut crate::streams::lasting());
+                }
+            })*
+        }
+
+        mod kafka {
+            use harness::kafka::{Broker, Doors};
+
+            $(#[test]
+            fn $test() {
+                if super::need(&["python", "java", "mvn"]) {
+                    super::$test(&mut Broker::start(Doors::Open));
+                }
+            })*
+        }
+    };
+}
+
+with_each! { keeps_what_nobody_reads loses_nothing_with_a_keeper brings_all_but_poison is_printed }
+
+/// Waits until a group has settled all that a queue has had.
+pub(crate) fn settled(server: &dyn Lasting, group: &str) {
+    for _ in 0..15_000 {
+        if server.has_settled(group) {
+            return;
+        }
+        sleep(Duration::from_millis(20));
+    }
+    panic!("{group} does not settle all of {}", server.place());
+}
+
+/// The flags of a queue.
+fn of<'a>(url: &'a str, server: &dyn Lasting, more: &[&'a str]) -> Vec<&'a str> {
+    [&[url][..], server.flags(), more].concat()
+}
+
+fn sent(captured: &Captured) -> Vec<String> {
+    captured.ask(&["export", "last"]).lines().map(str::to_string).collect()
+}
+
+/// A queue keeps what is sent while nobody is there, also where its server is killed; each group has all of it.
+fn keeps_what_nobody_reads(server: &mut dyn Lasting) {
+    let (_work, captured) = example();
+    let (one, two) = (Flowcept::new(None), Flowcept::new(None));
+    let url = server.url();
+    let to = of(&url, server, &[]);
+    let to = [&["--to"], &to[..]].concat();
+    let (count, place) = (sent(&captured).len(), server.place());
+    assert_eq!(shipped(&captured, &to), format!("1 workflows in {count} documents to {place}\n"));
+    assert_eq!(shipped(&captured, &to), format!("0 workflows in 0 documents to {place}\n"));
+    server.kill();
+    server.restart();
+    let keepers = [("flowcept", &one), ("others", &two)]
+        .map(|(group, flowcept)| Keeper::of_queue(server, &flowcept.database(), &["--group", group]));
+    ["flowcept", "others"].iter().for_each(|group| settled(server, group));
+    for (keeper, flowcept) in keepers.into_iter().zip([one, two]) {
+        keeper.stop(Signal::SIGTERM);
+        let counts = keeper.counts();
+        assert_eq!(counts["kept"].as_u64(), Some(count as u64), "{counts}");
+        flowcept.has(&captured);
+    }
+}
+
+/// What a keeper has read and not written comes to another one, where it ends or is killed.
+fn loses_nothing_with_a_keeper(server: &mut dyn Lasting) {
+    let (_work, captured) = example();
+    let ours = Flowcept::new(None);
+    let url = server.url();
+    fs::create_dir(ours.database()).expect("because the folder is ours");
+    let mut holder = ours.holder();
+    shipped(&captured, &[&["--to"], &of(&url, server, &[])[..]].concat());
+    // It has read, and says that it cannot write.
+    let stuck = || {
+        let mut keeper = Keeper::of_queue(server, &ours.database(), &["--wait", "0s"]);
+        let says = keeper.0.as_mut().and_then(|child| child.stderr.take()).expect("because it is piped");
+        let told = BufReader::new(says).lines().map_while(Result::ok).find(|line| line.contains("has it open"));
+        assert!(told.is_some());
+        keeper
+    };
+    let ended = stuck();
+    ended.stop(Signal::SIGTERM);
+    let counts = ended.counts();
+    assert_eq!(counts["kept"], 0, "{counts}");
+    assert!(counts["left"].as_u64().is_some_and(|left| left > 0), "{counts}");
+    stuck().stop(Signal::SIGKILL);
+    assert!(!server.has_settled("flowcept"));
+    drop(holder.0.stdin.take());
+    holder.0.wait().expect("because it was started");
+    let last = Keeper::of_queue(server, &ours.database(), &[]);
+    settled(server, "flowcept");
+    last.stop(Signal::SIGTERM);
+    assert_eq!(last.counts()["kept"].as_u64(), Some(sent(&captured).len() as u64));
+    ours.has(&captured);
+}
+
+/// A program that reads 20,000 files arrives whole; poison is set aside as it came, once, and its neighbours are kept.
+fn brings_all_but_poison(server: &mut dyn Lasting) {
+    let poison: [&[u8]; 4] = [b"\x81\xa4type\xa4tusk", b"no msgpack", b"\x81\xa7task_id\xc4\x01x", b"\x82\xa4type"];
+    let (_work, captured) = files(20_000);
+    let ours = Flowcept::new(None);
+    let url = server.url();
+    server.put(poison[0]);
+    shipped(&captured, &[&["--to"], &of(&url, server, &[])[..]].concat());
+    poison[1..].iter().for_each(|message| server.put(message));
+    let keeper = Keeper::of_queue(server, &ours.database(), &[]);
+    settled(server, "flowcept");
+    keeper.stop(Signal::SIGTERM);
+    let counts = keeper.counts();
+    let kept = ours.has(&captured);
+    assert_eq!((counts["kept"].as_u64(), counts["aside"].as_u64()), (Some(kept as u64), Some(4)), "{counts}");
+    let aside = fs::read_dir(ours.database().join("quarantine")).expect("because there is poison").flatten();
+    let files = aside.map(|f| f.path()).filter(|p| p.extension().is_some_and(|e| e == "msgpack"));
+    let mut found: Vec<Vec<u8>> = files.map(|file| fs::read(file).expect("because it is ours")).collect();
+    found.sort();
+    let mut wanted = poison.map(<[u8]>::to_vec).to_vec();
+    wanted.sort();
+    assert_eq!(found, wanted);
+}
+
+/// `flowcept stream`, whose lines go to a file.
+pub(crate) fn printed(from: &[&str]) -> (Helper, tempfile::NamedTempFile) {
+    let file = tempfile::NamedTempFile::new().expect("because tests may write temporary files");
+    let mut command = Command::new(binary());
+    command.args(["stream", "--from"]).args(from).stdin(Stdio::null());
+    command.stdout(file.reopen().expect("because it was just made"));
+    (command.spawn().map(Helper).expect("because the binary was just built"), file)
+}
+
+/// The lines of a file, once there are as many whole ones.
+pub(crate) fn wait_for_lines(file: &Path, count: usize) -> Vec<String> {
+    let got = || fs::read_to_string(file).expect("because it is ours");
+    for _ in 0..1500 {
+        if got().matches('\n').count() >= count {
+            break;
+        }
+        sleep(Duration::from_millis(20));
+    }
+    got().lines().map(str::to_string).collect()
+}
+
+/// What is printed is what was sent, letter for letter: of a group from where it was, else from now on.
+fn is_printed(server: &mut dyn Lasting) {
+    let ((_work, first), (_other, second)) = (example(), example());
+    let url = server.url();
+    let to = |captured: &Captured| shipped(captured, &[&["--to"], &of(&url, server, &[])[..]].concat());
+    let sorted = |mut lines: Vec<String>| {
+        lines.sort();
+        lines
+    };
+    to(&first);
+    let group = of(&url, server, &["--group", "people"]);
+    let (reader, file) = printed(&group);
+    assert_eq!(wait_for_lines(file.path(), sent(&first).len()), sent(&first));
+    settled(server, "people");
+    drop(reader);
+    let (_tail, from_now) = printed(&of(&url, server, &[]));
+    let marks = || fs::read_to_string(from_now.path()).expect("because it is ours").matches("mark").count();
+    while marks() == 0 {
+        server.put(b"\x81\xa4type\xa4mark");
+        sleep(Duration::from_millis(50));
+    }
+    to(&second);
+    let (_reader, file) = printed(&group);
+    for file in [&file, &from_now] {
+        let is_mark = |line: &String| line == r#"{"type":"mark"}"#;
+        let mut lines = Vec::new();
+        for _ in 0..1500 {
+            lines = wait_for_lines(file.path(), 1);
+            lines.retain(|line| !is_mark(line));
+            if lines.len() >= sent(&second).len() {
+                break;
+            }
+            sleep(Duration::from_millis(20));
+        }
+        // Of several partitions of a topic each keeps its order.
+        assert_eq!(sorted(lines), sorted(sent(&second)));
+    }
+}
