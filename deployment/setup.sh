@@ -4,7 +4,7 @@
 set -eu
 
 RUST_MINOR=95 # Rust 1.95, as rust-version in Cargo.toml
-PACKAGES="libbpf-dev libelf-dev zlib1g-dev libssl-dev pkg-config gcc make git strace python3 python3-venv rsync zstd bindfs btrfs-progs perl sqlite3 curl ca-certificates jq redis-tools maven"
+PACKAGES="libbpf-dev libelf-dev zlib1g-dev libssl-dev libcurl4-openssl-dev pkg-config gcc g++ cmake make git strace python3 python3-venv rsync zstd bindfs btrfs-progs perl sqlite3 curl ca-certificates jq redis-tools maven"
 
 say() { echo "setup.sh: $*" >&2; }
 die() {
