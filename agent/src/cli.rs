@@ -108,12 +108,10 @@ enum Command {
     },
     /// Deliver finished workflows to Flowcept's queue or database, each once: what was not delivered before
     #[command(
-        after_help = "Examples:\n  flowcept ship --to redis://127.0.0.1:6379\n  MQ_URI=redis://user:password@queue flowcept ship --json\n  flowcept ship --to redis://127.0.0.1:6379 --stream flowcept\n  flowcept ship --to kafka://broker-1,broker-2 --channel provenance\n  flowcept ship --to 'kafkas://user:password@broker?ssl.ca.location=ca.pem'\n  flowcept ship --to lmdb:flowcept_lmdb\n  flowcept ship --to jsonl:flowcept_buffer.jsonl\n\nDocuments are Flowcept's: its consumers and its tools take them as they are. A channel of Redis keeps nothing for who is\nnot subscribed: what nobody took waits in the store, and the next `flowcept ship` goes on there. A stream keeps all until a\n`flowcept consume` has it; give that Redis `appendonly yes` and no eviction, or what it has is lost where it is killed. Kafka\nkeeps all as long as its topic is told to; documents of one workflow go into one partition, acknowledged by all replicas."
+        after_help = with_places("Examples:\n  flowcept ship --to redis://127.0.0.1:6379\n  MQ_URI=redis://user:password@queue flowcept ship --json\n  flowcept ship --to redis://127.0.0.1:6379 --stream flowcept\n  flowcept ship --to kafka://broker-1,broker-2 --channel provenance\n  flowcept ship --to 'kafkas://user:password@broker?ssl.ca.location=ca.pem'\n  flowcept ship --to amqps://user:password@queue\n  flowcept ship --to lmdb:flowcept_lmdb\n  flowcept ship --to jsonl:flowcept_buffer.jsonl\n\nDocuments are Flowcept's: its consumers and its tools take them as they are. A channel of Redis keeps nothing for who is not subscribed: what nobody took waits in the store, and the next `flowcept ship` goes on there. A stream keeps all until a `flowcept consume` has it; give that Redis `appendonly yes` and no eviction, or what it has is lost where it is killed. Kafka keeps all as long as its topic is told to; documents of one workflow go into one partition, acknowledged by all replicas. RabbitMQ keeps for each group of keepers that has been there once; where none has, what is sent waits in the store.")
     )]
     Ship {
-        /// A Redis server, redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], Kafka, kafka://[USER:PASSWORD@]HOST[:PORT][,HOST…][?PROPERTY=VALUE…]
-        /// (kafkas:// for TLS; properties are librdkafka's), a folder for Flowcept's LMDB database, lmdb:FOLDER, or a file that grows
-        /// by a line a document, jsonl:FILE
+        /// Queue, database or file to deliver to; see below
         #[arg(long, value_name = "URL", env = "MQ_URI", hide_env_values = true)]
         to: String,
         #[command(flatten)]
@@ -127,15 +125,15 @@ enum Command {
     },
     /// Keep what comes to Flowcept's queue in its database, until SIGINT, SIGTERM or Flowcept's own message to stop
     #[command(
-        after_help = "Examples:\n  flowcept consume --from redis://127.0.0.1:6379 --into lmdb:flowcept_lmdb\n  flowcept consume --from redis://127.0.0.1:6379 --stream flowcept --into lmdb:flowcept_lmdb\n\nMessages may be ours or of Flowcept's Python. One that cannot be kept is set aside in FOLDER/quarantine with its reason, and\nthe others are kept. Of a topic of Kafka or a stream a message is settled once it is written or set aside: where a keeper dies, another of its\ngroup, or itself when it is started again, has what it had within seconds."
+        after_help = with_queues("Examples:\n  flowcept consume --from redis://127.0.0.1:6379 --into lmdb:flowcept_lmdb\n  flowcept consume --from redis://127.0.0.1:6379 --stream flowcept --into lmdb:flowcept_lmdb\n\nMessages may be ours or of Flowcept's Python. One that cannot be kept is set aside in FOLDER/quarantine with its reason, and the others are kept. Of Kafka, RabbitMQ and a stream a message is settled once it is written or set aside: where a keeper dies, another of its group, or itself when it is started again, has what it had within seconds.")
     )]
     Consume {
-        /// A Redis server, redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], or Kafka, kafka://[USER:PASSWORD@]HOST[:PORT][,HOST…][?PROPERTY=VALUE…]
+        /// Queue to read; see below
         #[arg(long, value_name = "URL", env = "MQ_URI", hide_env_values = true)]
         from: String,
         #[command(flatten)]
         name: Name,
-        /// The group of keepers that share a topic or a stream: each message comes to one of them [default: flowcept]
+        /// The group of keepers that share what Kafka, RabbitMQ or a stream keeps: each message comes to one of them [default: flowcept]
         #[arg(long, value_name = "NAME")]
         group: Option<String>,
         /// The folder of Flowcept's LMDB database, lmdb:FOLDER
@@ -150,15 +148,15 @@ enum Command {
     },
     /// Print what comes to Flowcept's queue, one JSON document a line, until it is stopped
     #[command(
-        after_help = "Examples:\n  flowcept stream --from redis://127.0.0.1:6379 | jq -c 'select(.status == \"ERROR\")'\n  flowcept stream --from redis://127.0.0.1:6379 --stream runs --group alerts | ./alert.py\n\nA program that reads the lines is a consumer of its own. With a group it gets all that the topic or stream has, and where it was stopped\nit goes on: a message is settled once it is written to stdout. A group that nobody reads any more keeps a stream from being\nshortened: remove it with redis-cli's XGROUP DESTROY."
+        after_help = with_queues("Examples:\n  flowcept stream --from redis://127.0.0.1:6379 | jq -c 'select(.status == \"ERROR\")'\n  flowcept stream --from redis://127.0.0.1:6379 --stream runs --group alerts | ./alert.py\n\nA program that reads the lines is a consumer of its own. With a group it gets all that Kafka, RabbitMQ or a stream keeps, and where it was stopped it goes on: a message is settled once it is written to stdout. A group that nobody reads any more keeps a stream from being shortened, and in RabbitMQ its queue (CHANNEL.GROUP) grows: remove it with redis-cli's XGROUP DESTROY, or rabbitmqctl's delete_queue.")
     )]
     Stream {
-        /// A Redis server, redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], or Kafka, kafka://[USER:PASSWORD@]HOST[:PORT][,HOST…][?PROPERTY=VALUE…]
+        /// Queue to read; see below
         #[arg(long, value_name = "URL", env = "MQ_URI", hide_env_values = true)]
         from: String,
         #[command(flatten)]
         name: Name,
-        /// The group of readers of a topic or a stream that this one belongs to [default: none, and what comes from now on]
+        /// The group of readers of Kafka, RabbitMQ or a stream that this one belongs to [default: none, and what comes from now on]
         #[arg(long, value_name = "NAME")]
         group: Option<String>,
     },
@@ -211,7 +209,7 @@ enum StoreCommand {
 /// Where in a server.
 #[derive(Debug, Args)]
 struct Name {
-    /// The channel of a Redis server, which keeps nothing for who is not subscribed, or the topic of Kafka
+    /// The channel of a Redis server, which keeps nothing for who is not subscribed, the topic of Kafka, or the exchange of RabbitMQ
     #[arg(long, value_name = "NAME", env = "MQ_CHANNEL", hide_env_values = true, default_value = "interception")]
     channel: String,
     /// The stream of a Redis server instead: it keeps all until each group of keepers has it
@@ -330,6 +328,22 @@ enum As {
 
 /// Address space for the stack of a walk; memory only as far as it is used.
 const DEEP: usize = 1 << 30;
+
+const QUEUES: &str = "  Redis     redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]
+  Kafka     kafka://[USER:PASSWORD@]HOST[:PORT][,HOST…][?PROPERTY=VALUE…] (librdkafka's); kafkas: TLS
+  RabbitMQ  amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST][?cacertfile=FILE]; amqps: TLS
+";
+const STORES: &str = "  LMDB      lmdb:FOLDER, Flowcept's database
+  a file    jsonl:FILE, which grows by a line a document
+";
+
+fn with_queues(help: &str) -> String {
+    format!("{help}\n\nQueues:\n{QUEUES}")
+}
+
+fn with_places(help: &str) -> String {
+    format!("{help}\n\nPlaces:\n{QUEUES}{STORES}")
+}
 
 fn exit_codes() -> String {
     let rows = exit_code::TABLE.iter().map(|(code, meaning)| format!("  {code:>3}  {meaning}\n"));

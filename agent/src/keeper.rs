@@ -103,6 +103,7 @@ struct Keeper<'a> {
 impl Keeper<'_> {
     fn listen(&mut self, stopped: &mut dyn FnMut() -> bool, tell: &dyn Fn(&str)) -> Result<()> {
         let (mut of_queue, mut of_database) = (Trouble::new(tell), Trouble::new(tell));
+        let mut is_stuck = false;
         while !stopped() {
             if self.bytes >= MOST {
                 sleep(PAUSE);
@@ -110,9 +111,19 @@ impl Keeper<'_> {
                 match self.queue.message() {
                     Ok(message) => {
                         of_queue.is(None);
-                        if let Some(message) = message
-                            && self.take(message)?
-                        {
+                        let is_last = match message {
+                            Some(message) => self.take(message)?,
+                            None => {
+                                // Some queues give no more before they know that what they gave is kept.
+                                if is_stuck {
+                                    sleep(PAUSE);
+                                } else if self.queue.keeps() {
+                                    self.due = Instant::now();
+                                }
+                                false
+                            }
+                        };
+                        if is_last {
                             return Ok(());
                         }
                     }
@@ -125,7 +136,9 @@ impl Keeper<'_> {
             }
             let now = Instant::now();
             if self.taken > 0 && now >= self.due {
-                of_database.is(self.write().err());
+                let wrong = self.write().err();
+                is_stuck = wrong.is_some();
+                of_database.is(wrong);
                 self.due = Instant::now() + WITHIN;
             }
         }

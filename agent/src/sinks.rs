@@ -5,6 +5,7 @@ pub mod jsonl;
 pub mod kafka;
 pub mod lmdb;
 pub mod outlet;
+pub mod rabbitmq;
 pub mod redis;
 
 use std::path::Path;
@@ -41,7 +42,7 @@ pub trait Queue {
 /// Where in a server documents are.
 #[derive(Clone, Copy, Debug)]
 pub struct Name<'a> {
-    /// A channel of Redis, or a topic of Kafka.
+    /// A channel of Redis, a topic of Kafka, or an exchange of RabbitMQ.
     pub channel: &'a str,
     /// A stream of Redis instead.
     pub stream: Option<&'a str>,
@@ -54,9 +55,10 @@ pub fn sink(url: &str, name: Name<'_>) -> Result<Box<dyn Sink>> {
         ("lmdb", None) => Box::new(lmdb::Lmdb::open(Path::new(rest))?),
         ("jsonl", None) => Box::new(jsonl::Jsonl::open(Path::new(rest))?),
         ("kafka" | "kafkas", None) => Box::new(kafka::Topic::open(url, name.channel)?),
+        ("amqp" | "amqps", None) => Box::new(rabbitmq::Exchange::open(url, name.channel)?),
         ("redis", Some(stream)) => Box::new(stream::Stream::open(url, stream)?),
         ("redis", None) => Box::new(channel::Channel::open(url, name.channel)?),
-        (scheme, _) => bail!(unusable(scheme, "redis://HOST, kafka://HOST, lmdb:FOLDER and jsonl:FILE")),
+        (scheme, _) => bail!(unusable(scheme, "redis://HOST, kafka://HOST, amqp://HOST, lmdb:FOLDER and jsonl:FILE")),
     })
 }
 
@@ -65,18 +67,21 @@ pub fn queue(url: &str, name: Name<'_>, group: Option<&str>) -> Result<Box<dyn Q
     let scheme = url.split_once(':').unwrap_or_default().0;
     Ok(match (scheme, name.stream, group) {
         ("kafka" | "kafkas", None, _) => Box::new(kafka::Group::open(url, name.channel, group)?),
+        ("amqp" | "amqps", None, _) => Box::new(rabbitmq::Group::open(url, name.channel, group)?),
         ("redis", Some(stream), Some(group)) => Box::new(stream::Group::open(url, stream, group)?),
         ("redis", Some(stream), None) => Box::new(stream::Tail::open(url, stream)?),
         ("redis", None, None) => Box::new(channel::Subscription::open(url, name.channel)?),
         ("redis", None, Some(_)) => bail!("a channel of Redis has no groups of readers: give none, or a stream"),
-        (scheme, _, _) => bail!(unusable(scheme, "redis://HOST and kafka://HOST")),
+        (scheme, _, _) => bail!(unusable(scheme, "redis://HOST, kafka://HOST and amqp://HOST")),
     })
 }
 
 /// The rest of the URL may have a password.
 fn unusable(scheme: &str, known: &str) -> String {
     match scheme {
-        "kafka" | "kafkas" | "lmdb" | "jsonl" => format!("{scheme} has no streams: give --stream with Redis only"),
+        "amqp" | "amqps" | "kafka" | "kafkas" | "lmdb" | "jsonl" => {
+            format!("{scheme} has no streams: give --stream with Redis only")
+        }
         "" => format!("this is no URL; there are {known}"),
         _ => format!("{scheme} is nothing that flowcept knows here; there are {known}"),
     }
@@ -91,4 +96,14 @@ pub enum Undelivered {
     /// Somebody has to do something about it first.
     #[error("{0}")]
     Ever(String),
+}
+
+impl Undelivered {
+    /// With the name of where it happened.
+    fn of(self, place: &str) -> Self {
+        match self {
+            Self::Now(why) => Self::Now(format!("{place}: {why}")),
+            Self::Ever(why) => Self::Ever(format!("{place}: {why}")),
+        }
+    }
 }

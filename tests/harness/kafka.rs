@@ -191,6 +191,10 @@ impl Lasting for Broker {
         format!("{} provenance", self.url())
     }
 
+    fn knows(&self, _group: &str) -> bool {
+        true
+    }
+
     fn has_settled(&self, group: &str) -> bool {
         let (all, settled) = self.counts("provenance", group);
         all > 0 && settled == all

@@ -5,6 +5,7 @@ pub mod host;
 pub mod kafka;
 pub mod lua;
 pub mod oracle;
+pub mod rabbitmq;
 pub mod random;
 pub mod redis;
 pub mod run;

@@ -104,6 +104,10 @@ impl Lasting for Server {
         format!("redis://127.0.0.1:{}/0 stream provenance", self.port)
     }
 
+    fn knows(&self, _group: &str) -> bool {
+        true
+    }
+
     fn has_settled(&self, group: &str) -> bool {
         let field = |said: &str, name: &str| {
             let value = said.split(&format!("\"{name}\",")).nth(1).and_then(|rest| rest.split([',', '\n']).next());

@@ -74,6 +74,9 @@ pub trait Lasting: DerefMut<Target = Process> + Sync {
     /// What flowcept calls the queue.
     fn place(&self) -> String;
 
+    /// Whether messages are kept for a group that has not been there since.
+    fn knows(&self, group: &str) -> bool;
+
     /// Whether a group has settled all that the queue has had.
     fn has_settled(&self, group: &str) -> bool;
 

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use harness::host::{binary, library, need, root};
 use harness::kafka::{Broker, Doors};
+use harness::rabbitmq;
 use harness::random::Random;
 use harness::server::Lasting;
 use nix::sys::signal::Signal;
 
 use crate::export::python;
-use crate::queues::settled;
+use crate::queues::{known, settled};
 use crate::sinks::{Flowcept, Helper, Keeper, said};
 use crate::streams::lasting;
 
@@ -71,6 +72,13 @@ fn kafka() {
     }
 }
 
+#[test]
+fn rabbitmq() {
+    if need(&["python", "epmd", "apt-get"]) {
+        nothing_is_lost_whoever_dies(&mut rabbitmq::Server::start("correct-horse"));
+    }
+}
+
 fn nothing_is_lost_whoever_dies(server: &mut dyn Lasting) {
     let seconds = std::env::var("FLOWCEPT_CHAOS").unwrap_or_else(|_| "60".into());
     let seconds: u64 = seconds.parse().expect("because FLOWCEPT_CHAOS is a number of seconds");
@@ -84,6 +92,7 @@ fn nothing_is_lost_whoever_dies(server: &mut dyn Lasting) {
     let keeper = |server: &dyn Lasting| Keeper::of_queue(server, &folder, &["--wait", "1s"]);
     let flags = server.flags();
     let ship = |wait| [&["ship", "--to", &url, "--wait", wait], flags].concat();
+    known(server, &["flowcept"]);
     let stop = AtomicBool::new(false);
     let mut counts = [0; 6];
     let runs = scope(|scope| {
@@ -159,8 +168,9 @@ fn nothing_is_lost_whoever_dies(server: &mut dyn Lasting) {
     assert!(found.status.success(), "{}", said(&found));
     let found: usize = said(&found).trim().parse().expect("because it says how many");
     assert!(found >= runs * TASKS, "{found} documents of {runs} runs");
+    let place = server.place();
     let [killed, paused, shipper, keeper, ended, _] = counts;
     eprintln!(
-        "chaos at {url}: {found} documents of {runs} runs; 0 lost, 0 too many; the server killed {killed} times and paused {paused}, ship killed {shipper}, keepers killed {keeper} and ended {ended}"
+        "chaos at {place}: {found} documents of {runs} runs; 0 lost, 0 too many; the server killed {killed} times and paused {paused}, ship killed {shipper}, keepers killed {keeper} and ended {ended}"
     );
 }

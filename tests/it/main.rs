@@ -1,6 +1,7 @@
 //! Real programs under the real binary, by feature.
 
 mod both;
+mod brokers;
 mod calls;
 mod chaos;
 mod export;
@@ -9,7 +10,6 @@ mod fuzz;
 mod hooks;
 mod identity;
 mod inside;
-mod kafka;
 mod loss;
 mod oracle;
 mod preload;

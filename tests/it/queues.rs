@@ -1,4 +1,5 @@
-//! What holds for every queue that keeps messages until each group of readers has them: a stream of Redis, a topic of Kafka.
+//! What holds for every queue that keeps messages until each group of readers has them: a stream of Redis, a topic of Kafka, an
+//! exchange of RabbitMQ.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -36,6 +37,17 @@ macro_rules! with_each {
                 }
             })*
         }
+
+        mod rabbitmq {
+            use harness::rabbitmq::Server;
+
+            $(#[test]
+            fn $test() {
+                if super::need(&["python", "epmd", "apt-get"]) {
+                    super::$test(&mut Server::start("correct-horse"));
+                }
+            })*
+        }
     };
 }
 
@@ -50,6 +62,18 @@ pub(crate) fn settled(server: &dyn Lasting, group: &str) {
         sleep(Duration::from_millis(20));
     }
     panic!("{group} does not settle all of {}", server.place());
+}
+
+/// Waits until messages are kept for groups that have not been there yet.
+pub(crate) fn known(server: &dyn Lasting, groups: &[&str]) {
+    let url = server.url();
+    for group in groups {
+        let reader = (!server.knows(group)).then(|| printed(&of(&url, server, &["--group", group])));
+        while !server.knows(group) {
+            sleep(Duration::from_millis(20));
+        }
+        drop(reader);
+    }
 }
 
 /// The flags of a queue.
@@ -68,6 +92,7 @@ fn keeps_what_nobody_reads(server: &mut dyn Lasting) {
     let url = server.url();
     let to = of(&url, server, &[]);
     let to = [&["--to"], &to[..]].concat();
+    known(server, &["flowcept", "others"]);
     let (count, place) = (sent(&captured).len(), server.place());
     assert_eq!(shipped(&captured, &to), format!("1 workflows in {count} documents to {place}\n"));
     assert_eq!(shipped(&captured, &to), format!("0 workflows in 0 documents to {place}\n"));
@@ -91,6 +116,7 @@ fn loses_nothing_with_a_keeper(server: &mut dyn Lasting) {
     let url = server.url();
     fs::create_dir(ours.database()).expect("because the folder is ours");
     let mut holder = ours.holder();
+    known(server, &["flowcept"]);
     shipped(&captured, &[&["--to"], &of(&url, server, &[])[..]].concat());
     // It has read, and says that it cannot write.
     let stuck = || {
@@ -122,6 +148,7 @@ fn brings_all_but_poison(server: &mut dyn Lasting) {
     let (_work, captured) = files(20_000);
     let ours = Flowcept::new(None);
     let url = server.url();
+    known(server, &["flowcept"]);
     server.put(poison[0]);
     shipped(&captured, &[&["--to"], &of(&url, server, &[])[..]].concat());
     poison[1..].iter().for_each(|message| server.put(message));
@@ -170,6 +197,7 @@ fn is_printed(server: &mut dyn Lasting) {
         lines.sort();
         lines
     };
+    known(server, &["people"]);
     to(&first);
     let group = of(&url, server, &["--group", "people"]);
     let (reader, file) = printed(&group);

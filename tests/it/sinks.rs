@@ -97,6 +97,8 @@ pub(crate) enum Mq {
     Redis(u16),
     /// Its consumer is the group `theirs`.
     Kafka(u16),
+    /// Its user is `alice`, with this password.
+    Rabbit(u16, &'static str),
 }
 
 /// Flowcept 1.0.3 with settings of its own.
@@ -111,13 +113,15 @@ impl Flowcept {
         let (kind, port, channel) = match queue {
             Some(Mq::Redis(port)) => ("redis", port, "interception"),
             Some(Mq::Kafka(port)) => ("kafka", port, "provenance"),
+            Some(Mq::Rabbit(port, _)) => ("rabbitmq", port, "provenance"),
             None => ("redis", 6379, "interception"),
         };
+        let password = if let Some(Mq::Rabbit(_, password)) = queue { password } else { "" };
         // What it has for itself in Redis it needs for its own way to stop, not for others.
         let (enabled, kv) = (queue.is_some(), matches!(queue, Some(Mq::Redis(_))));
         let settings = format!(
             "project: {{db_flush_mode: online, enrich_messages: true, dump_buffer: {{enabled: false}}}}
-mq: {{enabled: {enabled}, type: {kind}, host: 127.0.0.1, port: {port}, channel: {channel}, group_id: theirs, buffer_size: 50, insertion_buffer_time_secs: 1}}
+mq: {{enabled: {enabled}, type: {kind}, host: 127.0.0.1, port: {port}, channel: {channel}, group_id: theirs, username: alice, password: {password}, buffer_size: 50, insertion_buffer_time_secs: 1}}
 kv_db: {{enabled: {kv}, host: 127.0.0.1, port: {port}}}
 db_buffer: {{insertion_buffer_time_secs: 1, buffer_size: 50}}
 databases: {{lmdb: {{enabled: true, path: {}}}, mongodb: {{enabled: false}}}}

@@ -23,6 +23,11 @@ pub(super) fn consume(
     wait: Duration,
     as_json: bool,
 ) -> Result<ExitCode> {
+    // Before there is any other thread, which one of them could end.
+    let mut mask = SigSet::empty();
+    [Signal::SIGINT, Signal::SIGTERM].into_iter().for_each(|signal| mask.add(signal));
+    mask.thread_block()?;
+    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let folder = into.strip_prefix("lmdb:").context("--into takes lmdb:FOLDER, the folder of Flowcept's database")?;
     let database = Lmdb::open(Path::new(folder))?;
     let aside = Path::new(folder).join("quarantine");
@@ -30,10 +35,6 @@ pub(super) fn consume(
     let keeps = name.stream.is_some() || !from.starts_with("redis:");
     let group = group.or(keeps.then_some("flowcept"));
     let mut queue = sinks::queue(from, name.place(), group)?;
-    let mut mask = SigSet::empty();
-    [Signal::SIGINT, Signal::SIGTERM].into_iter().for_each(|signal| mask.add(signal));
-    mask.thread_block()?;
-    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let mut stopped = || signals.read_signal().is_ok_and(|signal| signal.is_some());
     let tell = |why: &str| eprintln!("flowcept: {why}; trying again");
     let counts = keeper::keep(&mut *queue, &database, &mut Quarantine::new(&aside), wait, &mut stopped, &tell)?;

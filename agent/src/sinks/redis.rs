@@ -50,10 +50,7 @@ impl Server {
         };
         done.map_err(|why| {
             self.connection = None;
-            match why {
-                Undelivered::Now(why) => Undelivered::Now(format!("{}: {why}", self.place)),
-                Undelivered::Ever(why) => Undelivered::Ever(format!("{}: {why}", self.place)),
-            }
+            why.of(&self.place)
         })
     }
 }

@@ -1,0 +1,267 @@
+//! An exchange of RabbitMQ, as Flowcept has it: durable, and each queue that is bound to it gets each document. A group of readers has
+//! a durable queue of its own there, which keeps what it has not had yet, from when the group first came.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures_lite::StreamExt;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::tcp::OwnedTLSConfig;
+use lapin::types::{FieldTable, ShortString};
+use lapin::uri::AMQPUri;
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, Error, ErrorKind, ExchangeKind,
+};
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+
+use super::{Queue, Sink, Undelivered};
+use crate::formats::flowcept::packed;
+
+/// To connect, and for an answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a message is waited for before it is said that there is none.
+const TICK: Duration = Duration::from_millis(100);
+/// Messages that a reader may have without having settled them: each has up to 60 kB.
+const AHEAD: u16 = 1000;
+/// Of a message that outlives its server.
+const PERSISTENT: u8 = 2;
+const FORM: &str = "it has the form amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST], or amqps:// for TLS, where \
+                    ?cacertfile=FILE names who vouches for the server";
+
+/// A server, and an exchange there.
+struct Server {
+    runtime: Runtime,
+    uri: AMQPUri,
+    authority: Option<PathBuf>,
+    exchange: ShortString,
+    /// Without user and password.
+    place: String,
+}
+
+impl Server {
+    fn open(url: &str, exchange: &str) -> Result<Self> {
+        // What the parser says may repeat the URL, and that has the password.
+        let mut uri: AMQPUri = url.parse().ok().with_context(|| format!("this URL of RabbitMQ is wrong; {FORM}"))?;
+        uri.query.heartbeat.get_or_insert(10);
+        let query = url.split_once('?').map_or("", |(_, query)| query);
+        let mut authority = None;
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            match pair.split_once('=') {
+                Some(("cacertfile", path)) => {
+                    authority = Some(PathBuf::from(percent_decode_str(path).decode_utf8_lossy().into_owned()));
+                }
+                Some(("frame_max" | "channel_max" | "heartbeat" | "connection_timeout" | "auth_mechanism", _)) => {}
+                _ => anyhow::bail!("this URL of RabbitMQ has a parameter that flowcept does not know; {FORM}"),
+            }
+        }
+        ensure!(exchange.len() < 200, "the name of an exchange of RabbitMQ has at most 200 bytes");
+        let (host, port) = (&uri.authority.host, uri.authority.port);
+        let scheme = url.split(':').next().unwrap_or_default();
+        let vhost = if uri.vhost == "/" { "" } else { &uri.vhost };
+        let place = format!("{scheme}://{host}:{port}/{vhost} {exchange}");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        Ok(Self { runtime, uri, authority, exchange: exchange.into(), place })
+    }
+
+    /// Waits for what is to be done there.
+    fn wait<T>(&self, work: impl Future<Output = Result<T, Undelivered>>) -> Result<T, Undelivered> {
+        let done = self.runtime.block_on(async {
+            timeout(TIMEOUT, work).await.unwrap_or_else(|_| Err(Undelivered::Now("it does not answer".into())))
+        });
+        done.map_err(|why| why.of(&self.place))
+    }
+
+    /// A channel of a new connection, with the exchange.
+    async fn connected(&self) -> Result<(Connection, Channel), Undelivered> {
+        let mut tls = OwnedTLSConfig::default();
+        if let Some(path) = &self.authority {
+            let unreadable = |e| Undelivered::Ever(format!("{} cannot be read: {e}", path.display()));
+            tls.cert_chain = Some(std::fs::read_to_string(path).map_err(unreadable)?);
+        }
+        let properties = ConnectionProperties::default().with_connection_name("flowcept".into());
+        let runtime = lapin::runtime::default_runtime().map_err(failed)?;
+        let connecting = Connection::connect_uri_with_config(self.uri.clone(), properties, tls, runtime);
+        let connection = connecting.await.map_err(failed)?;
+        let channel = connection.create_channel().await.map_err(failed)?;
+        let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        channel
+            .exchange_declare(self.exchange.clone(), ExchangeKind::Fanout, durable, FieldTable::default())
+            .await
+            .map_err(failed)?;
+        Ok((connection, channel))
+    }
+}
+
+fn failed(error: Error) -> Undelivered {
+    match error.kind() {
+        ErrorKind::ProtocolError(told) => {
+            let why = told.get_message().to_string();
+            match told.get_id() {
+                403 if why.contains("Login was refused") => {
+                    Undelivered::Ever("it refuses this user and password".into())
+                }
+                403 => Undelivered::Ever(format!("it does not allow this to the user ({why})")),
+                // Of an exchange or a queue that is there and is of another kind; of a virtual host that is not there.
+                406 | 530 => Undelivered::Ever(why),
+                _ => Undelivered::Now(why),
+            }
+        }
+        ErrorKind::IOError(why) if format!("{why:?}").contains("certificate verify failed") => Undelivered::Ever(
+            "its certificate is not trusted; ?cacertfile=FILE in the URL names who vouches for it".into(),
+        ),
+        _ => Undelivered::Now(error.to_string()),
+    }
+}
+
+/// Publishes to an exchange: each document is on the disk of the server, in each queue that is bound, once it is confirmed.
+pub struct Exchange {
+    server: Server,
+    open: Option<(Connection, Channel)>,
+}
+
+impl Exchange {
+    /// Of this server's URL. It connects when there is something to deliver.
+    pub fn open(url: &str, name: &str) -> Result<Self> {
+        Ok(Self { server: Server::open(url, name)?, open: None })
+    }
+}
+
+impl Sink for Exchange {
+    fn place(&self) -> &str {
+        &self.server.place
+    }
+
+    fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered> {
+        let (server, open) = (&self.server, self.open.take());
+        let used = server.wait(async {
+            let (connection, channel) = match open {
+                Some(open) => open,
+                None => {
+                    let (connection, channel) = server.connected().await?;
+                    channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(failed)?;
+                    (connection, channel)
+                }
+            };
+            let mut confirms = Vec::with_capacity(documents.len());
+            for document in documents {
+                let kind = document["type"].as_str().unwrap_or_default();
+                let properties = BasicProperties::default()
+                    .with_delivery_mode(PERSISTENT)
+                    .with_content_type("application/msgpack".into())
+                    .with_type(kind.into());
+                // Mandatory: it comes back where no queue takes it.
+                let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+                let (message, exchange) = (packed(document), server.exchange.clone());
+                let sent = channel.basic_publish(exchange, "".into(), options, &message, properties).await;
+                confirms.push(sent.map_err(failed)?);
+            }
+            for confirm in confirms {
+                match confirm.await.map_err(failed)? {
+                    Confirmation::Ack(None) => {}
+                    Confirmation::Ack(Some(_)) => {
+                        let why = format!("no queue is bound to the exchange {}: start a consumer", server.exchange);
+                        return Err(Undelivered::Now(why));
+                    }
+                    _ => return Err(Undelivered::Now("it could not keep a document".into())),
+                }
+            }
+            Ok((connection, channel))
+        })?;
+        self.open = Some(used);
+        Ok(())
+    }
+}
+
+/// What a group of readers has not had yet of what comes to an exchange; or without a group what comes from now on.
+pub struct Group {
+    server: Server,
+    name: Option<String>,
+    open: Option<(Connection, Consumer)>,
+    /// Given out and not settled.
+    given: u16,
+    last: Option<lapin::Acker>,
+}
+
+impl Group {
+    /// Of this server's URL. The group has what comes from when it is first there.
+    pub fn open(url: &str, exchange: &str, group: Option<&str>) -> Result<Self> {
+        let name = group.map(|group| format!("{exchange}.{group}"));
+        Ok(Self { server: Server::open(url, exchange)?, name, open: None, given: 0, last: None })
+    }
+
+    async fn connected(server: &Server, name: Option<&str>) -> Result<(Connection, Consumer), Undelivered> {
+        let (connection, channel) = server.connected().await?;
+        channel.basic_qos(AHEAD, BasicQosOptions::default()).await.map_err(failed)?;
+        let options = QueueDeclareOptions {
+            durable: name.is_some(),
+            exclusive: name.is_none(),
+            auto_delete: name.is_none(),
+            ..Default::default()
+        };
+        let declared = channel.queue_declare(name.unwrap_or_default().into(), options, FieldTable::default());
+        let queue = declared.await.map_err(failed)?.name().clone();
+        let (exchange, bind) = (server.exchange.clone(), QueueBindOptions::default());
+        let bound = channel.queue_bind(queue.clone(), exchange, "".into(), bind, FieldTable::default());
+        bound.await.map_err(failed)?;
+        let consumed = channel.basic_consume(queue, "".into(), BasicConsumeOptions::default(), FieldTable::default());
+        Ok((connection, consumed.await.map_err(failed)?))
+    }
+}
+
+impl Queue for Group {
+    fn place(&self) -> &str {
+        &self.server.place
+    }
+
+    fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered> {
+        let server = &self.server;
+        if self.open.is_none() {
+            // What was given out before comes again.
+            (self.given, self.last) = (0, None);
+            self.open = Some(server.wait(Self::connected(server, self.name.as_deref()))?);
+        }
+        let Some((_, consumer)) = &mut self.open else { return Ok(None) };
+        if self.given >= AHEAD {
+            return Ok(None);
+        }
+        let next = server.runtime.block_on(async { timeout(TICK, consumer.next()).await });
+        match next {
+            Err(_) => Ok(None),
+            Ok(Some(Ok(delivery))) => {
+                self.given += 1;
+                self.last = Some(delivery.acker);
+                Ok(Some(delivery.data))
+            }
+            Ok(ended) => {
+                self.open = None;
+                let why = ended.and_then(Result::err).map_or(Undelivered::Now("it is gone".into()), failed);
+                Err(why.of(&server.place))
+            }
+        }
+    }
+
+    fn settle(&mut self) -> Result<(), Undelivered> {
+        let Some(last) = self.last.take() else { return Ok(()) };
+        let settled = self.server.wait(async {
+            // With all before it.
+            last.ack(BasicAckOptions { multiple: true }).await.map_err(failed).map(drop)
+        });
+        self.given = 0;
+        if settled.is_err() {
+            self.open = None;
+        }
+        settled
+    }
+
+    fn keeps(&self) -> bool {
+        self.name.is_some()
+    }
+}

@@ -1,0 +1,201 @@
+//! A RabbitMQ server of our own on loopback: Debian's package, unpacked and not installed (it would start one for the whole machine).
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::host::root;
+use crate::server::{Lasting, Process, free_port};
+
+/// The programs of the server, fetched on first use.
+fn programs() -> &'static Path {
+    static PROGRAMS: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAMS.get_or_init(|| {
+        let folder = root().join("target/rabbitmq");
+        let done = folder.join("unpacked");
+        if !done.exists() {
+            fs::create_dir_all(&folder).expect("because target is ours");
+            let script = "apt-get -qq download rabbitmq-server && dpkg-deb -x rabbitmq-server_*.deb .";
+            let unpacked = Command::new("sh").args(["-ec", script]).current_dir(&folder).stderr(Stdio::null()).status();
+            assert!(unpacked.is_ok_and(|s| s.success()), "apt-get download rabbitmq-server");
+            fs::write(&done, "").expect("because the folder is ours");
+        }
+        let versions = fs::read_dir(folder.join("usr/lib/rabbitmq/lib")).expect("because it was unpacked").flatten();
+        let server = versions.map(|v| v.path().join("sbin")).find(|p| p.join("rabbitmq-server").exists());
+        server.expect("because the package has it")
+    })
+}
+
+/// A server that ends with this.
+pub struct Server {
+    /// Where it listens.
+    pub port: u16,
+    /// Where it does so with TLS.
+    pub tls_port: u16,
+    mapper: u16,
+    password: String,
+    process: Process,
+    folder: TempDir,
+}
+
+impl Deref for Server {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Server {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+impl Server {
+    /// Starts one, whose user is `alice` with this password.
+    pub fn start(password: &str) -> Self {
+        let folder = tempfile::tempdir().expect("because tests may write temporary files");
+        let [port, tls_port, nodes, mapper] = [(); 4].map(|()| free_port());
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", &at("key.pem")])
+            .args(["-out", &at("authority.pem")])
+            .stderr(Stdio::null())
+            .status();
+        assert!(made.is_ok_and(|s| s.success()), "openssl makes a certificate");
+        let settings = format!(
+            "listeners.tcp.1 = 127.0.0.1:{port}
+listeners.ssl.1 = 127.0.0.1:{tls_port}
+ssl_options.cacertfile = {authority}
+ssl_options.certfile = {authority}
+ssl_options.keyfile = {key}
+ssl_options.verify = verify_none
+default_user = alice
+default_pass = {password}
+log.console = false
+",
+            authority = at("authority.pem"),
+            key = at("key.pem"),
+        );
+        fs::write(folder.path().join("rabbitmq.conf"), settings).expect("because the folder is ours");
+        let mut command = Command::new(programs().join("rabbitmq-server"));
+        command
+            .env("RABBITMQ_NODENAME", format!("flowcept{port}@localhost"))
+            .env("RABBITMQ_DIST_PORT", nodes.to_string())
+            .env("ERL_EPMD_PORT", mapper.to_string())
+            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "-kernel inet_dist_use_interface {127,0,0,1}")
+            .env("RABBITMQ_CONFIG_FILE", at("rabbitmq"))
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .env("RABBITMQ_MNESIA_BASE", at("data"))
+            .env("RABBITMQ_LOG_BASE", at("log"))
+            .env("RABBITMQ_PID_FILE", at("pid"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", at("plugins"))
+            // The script becomes the server, instead of waiting for it.
+            .env("RUNNING_UNDER_SYSTEMD", "1")
+            .env("HOME", folder.path())
+            .current_dir(folder.path())
+            .stderr(Stdio::null());
+        let process = Process::start(command, move || greets(port) && listens(tls_port));
+        Self { port, tls_port, mapper, password: password.into(), process, folder }
+    }
+
+    /// Who vouches for its certificate.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.path().join("authority.pem")
+    }
+
+    /// Queues and the messages that each has, with those that are given out and not settled.
+    pub fn queues(&self) -> Vec<(String, u64)> {
+        let output = Command::new(programs().join("rabbitmqctl"))
+            .args(["-q", "-n", &format!("flowcept{}@localhost", self.port)])
+            .args(["list_queues", "--no-table-headers", "name", "messages"])
+            .env("ERL_EPMD_PORT", self.mapper.to_string())
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .env("HOME", self.folder.path())
+            .stdin(Stdio::null())
+            .output();
+        let listed = String::from_utf8_lossy(&output.expect("because the package has it").stdout).into_owned();
+        let rows = listed.lines().filter_map(|line| line.split_once('\t'));
+        rows.filter_map(|(name, count)| Some((name.to_string(), count.trim().parse().ok()?))).collect()
+    }
+
+    fn messages(&self, group: &str) -> Option<u64> {
+        let name = format!("provenance.{group}");
+        self.queues().into_iter().find_map(|(queue, count)| (queue == name).then_some(count))
+    }
+}
+
+/// Its exchange, with a queue for each group that has been there.
+impl Lasting for Server {
+    fn url(&self) -> String {
+        format!("amqp://alice:{}@127.0.0.1:{}", self.password, self.port)
+    }
+
+    fn flags(&self) -> &'static [&'static str] {
+        &["--channel", "provenance"]
+    }
+
+    fn place(&self) -> String {
+        format!("amqp://127.0.0.1:{}/ provenance", self.port)
+    }
+
+    fn knows(&self, group: &str) -> bool {
+        self.messages(group).is_some()
+    }
+
+    fn has_settled(&self, group: &str) -> bool {
+        self.messages(group) == Some(0)
+    }
+
+    fn put(&self, message: &[u8]) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let done: lapin::Result<()> = runtime.expect("because threads can be started").block_on(async {
+            let connection = lapin::Connection::connect(&self.url(), lapin::ConnectionProperties::default()).await?;
+            let channel = connection.create_channel().await?;
+            let (options, properties) = (Default::default(), Default::default());
+            channel.basic_publish("provenance".into(), "".into(), options, message, properties).await?.await?;
+            // It is there before it says so.
+            connection.close(200, "".into()).await
+        });
+        done.expect("because it listens");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.process.kill();
+        // Erlang's mapper of ports outlives its nodes; it ends when it is told to and knows none.
+        for _ in 0..50 {
+            let port = self.mapper.to_string();
+            let told = Command::new("epmd").arg("-kill").env("ERL_EPMD_PORT", port).output();
+            if told.is_ok_and(|output| output.status.success()) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// Whether an AMQP server answers there.
+fn greets(port: u16) -> bool {
+    let Ok(mut client) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let mut answer = [0];
+    let asked =
+        client.set_read_timeout(Some(Duration::from_secs(2))).and_then(|()| client.write_all(b"AMQP\0\0\x09\x01"));
+    // The first frame is a method's.
+    asked.and_then(|()| client.read_exact(&mut answer)).is_ok() && answer == [1]
+}
+
+fn listens(port: u16) -> bool {
+    TcpStream::connect(("127.0.0.1", port)).is_ok()
+}

@@ -1,0 +1,154 @@
+//! Kafka and RabbitMQ: Flowcept's own clients of them, and their doors.
+
+use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
+
+use harness::host::{binary, need, root};
+use harness::kafka::{Broker, Doors};
+use harness::rabbitmq::Server;
+use harness::run::Captured;
+use harness::server::Lasting;
+use nix::sys::signal::Signal;
+
+use crate::export::python;
+use crate::queues::{known, settled};
+use crate::sinks::{Flowcept, Helper, Keeper, Mq, example, program, said, ship, shipped};
+
+const SECRET: &str = "c0rrect-h0rse-battery-staple";
+const WRONG: &str = "hunter2-and-more";
+
+#[test]
+fn flowcept_shares_kafka() {
+    if !need(&["python", "java", "mvn"]) {
+        return;
+    }
+    let server = Broker::start(Doors::Open);
+    let theirs = Flowcept::new(Some(Mq::Kafka(server.port())));
+    // It begins with all that the topic has.
+    flowcept_shares(&server, &theirs, &|| None, &|| settled(&server, "theirs"));
+}
+
+#[test]
+fn flowcept_shares_rabbitmq() {
+    if !need(&["python", "epmd", "apt-get"]) {
+        return;
+    }
+    let server = Server::start(SECRET);
+    let theirs = Flowcept::new(Some(Mq::Rabbit(server.port, SECRET)));
+    let of_theirs = || server.queues().into_iter().find(|(name, _)| name.starts_with("amq.gen"));
+    let listen = || {
+        let consumer = theirs.consumer();
+        while of_theirs().is_none() {
+            sleep(Duration::from_millis(50));
+        }
+        Some(consumer)
+    };
+    let arrived = || {
+        while of_theirs().is_none_or(|(_, count)| count > 0) {
+            sleep(Duration::from_millis(50));
+        }
+    };
+    flowcept_shares(&server, &theirs, &listen, &arrived);
+}
+
+/// Flowcept's own consumer takes what we publish, and our keeper makes the same as it of that and of what its decorators publish.
+fn flowcept_shares(server: &dyn Lasting, theirs: &Flowcept, listen: &dyn Fn() -> Option<Helper>, arrived: &dyn Fn()) {
+    let (_work, captured) = example();
+    let ours = Flowcept::new(None);
+    known(server, &["flowcept"]);
+    let consumer = listen();
+    shipped(&captured, &[&["--to", &server.url()], server.flags()].concat());
+    theirs.run(&python(), &[&root().join("tests/programs/produce.py").to_string_lossy()]);
+    let mut consumer = consumer.unwrap_or_else(|| theirs.consumer());
+    let keeper = Keeper::of_queue(server, &ours.database(), &[]);
+    settled(server, "flowcept");
+    arrived();
+    // Its buffer is written within a second.
+    sleep(Duration::from_secs(3));
+    theirs.run(&program(), &["--stop-consumption-services"]);
+    consumer.0.wait().expect("because it was started");
+    let counts = keeper.counts();
+    assert_eq!(counts["aside"], 0, "{counts}");
+    theirs.has(&captured);
+    // Of the program: 3 + 3 + 2 calls, 2 iterations, 1 failure, the workflow.
+    let documents = ours.equals(theirs);
+    assert!(documents >= ours.has(&captured) + 12, "{documents}");
+}
+
+/// URLs that are refused, each with what is said.
+type Refused<'a> = &'a [(String, &'a str)];
+
+#[test]
+fn kafka_has_doors() {
+    if !need(&["python", "java", "mvn"]) {
+        return;
+    }
+    let server = Broker::start(Doors::Locked(SECRET));
+    let url = |scheme: &str, user: &str, more: &str| format!("{scheme}://{user}127.0.0.1:{}{more}", server.port());
+    let authority = format!("?ssl.ca.location={}", server.authority().display());
+    let (wrong, right) = (format!("alice:{WRONG}@"), format!("alice:{}@", SECRET.replace('-', "%2D")));
+    let refused = [
+        (url("kafkas", &wrong, &authority), "it refuses this user and password"),
+        (url("kafkas", &right, ""), "its certificate is not trusted"),
+        (url("kafka", &wrong, ""), "provenance: "),
+        (url("kafkas", &wrong, "?ssl.key.passphrase=hunter2-and-more"), "librdkafka does not take the property"),
+        (url("kafkas", &wrong, ":x/y"), "this URL of Kafka is wrong; it has the form kafka://"),
+        (url("kafkas", "alice@", ""), "this URL of Kafka has no password"),
+    ];
+    doors_are_locked(&server, &refused, &url("kafkas", &right, &authority));
+}
+
+#[test]
+fn rabbitmq_has_doors() {
+    if !need(&["python", "epmd", "apt-get"]) {
+        return;
+    }
+    let server = Server::start(SECRET);
+    let url = |user: &str, more: &str| format!("amqps://{user}localhost:{}{more}", server.tls_port);
+    let authority = |path: &Path| format!("?cacertfile={}", path.display());
+    let (trusted, none) = (authority(&server.authority()), authority(Path::new("/nowhere/ca.pem")));
+    let (wrong, right) = (format!("alice:{WRONG}@"), format!("alice:{}@", SECRET.replace('-', "%2D")));
+    let refused = [
+        (url(&wrong, &trusted), "it refuses this user and password"),
+        (url(&right, ""), "its certificate is not trusted"),
+        (url(&right, &none), "/nowhere/ca.pem cannot be read: No such file"),
+        (url(&right, &format!("/nowhere{trusted}")), "nowhere"),
+        (url(&wrong, "?verify=none"), "this URL of RabbitMQ has a parameter that flowcept does not know"),
+        (url(&wrong, ":x/y"), "this URL of RabbitMQ is wrong; it has the form amqp://"),
+        (format!("amqp://{wrong}localhost:{}", server.port), "it refuses this user and password"),
+    ];
+    let good = url(&right, &trusted);
+    let nobody = ship(&example().1, &["--to", &good, "--channel", "provenance", "--wait", "0s"]);
+    assert!(said(&nobody).contains("no queue is bound to the exchange provenance"), "{}", said(&nobody));
+    known(&server, &["flowcept"]);
+    doors_are_locked(&server, &refused, &good);
+}
+
+/// A server that wants TLS and a password gets both; who is refused is told why, and no secret is said.
+fn doors_are_locked(server: &dyn Lasting, refused: Refused<'_>, good: &str) {
+    let (_work, captured): (_, Captured) = example();
+    for (url, wanted) in refused {
+        let output = ship(&captured, &["--to", url, "--channel", "provenance", "--wait", "0s"]);
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        assert!(said(&output).contains(wanted), "{wanted}: {}", said(&output));
+        assert!(![SECRET, WRONG].iter().any(|s| said(&output).contains(s)), "{}", said(&output));
+    }
+    let ours = Flowcept::new(None);
+    let into = format!("lmdb:{}", ours.database().display());
+    for arguments in [vec!["consume", "--into", &into], vec!["stream"]] {
+        for (url, wanted) in &refused[..2] {
+            let mut command = std::process::Command::new(binary());
+            command.args(&arguments).args(["--from", url, "--channel", "provenance"]);
+            let output = command.output().expect("because the binary was just built");
+            assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+            assert!(said(&output).contains(wanted), "{wanted}: {}", said(&output));
+            assert!(!said(&output).contains(WRONG), "{}", said(&output));
+        }
+    }
+    shipped(&captured, &["--to", good, "--channel", "provenance"]);
+    let keeper = Keeper::of(good, &ours.database(), &["--channel", "provenance"]);
+    settled(server, "flowcept");
+    keeper.stop(Signal::SIGTERM);
+    assert_eq!(keeper.counts()["kept"].as_u64(), Some(ours.has(&captured) as u64));
+}
