@@ -125,7 +125,7 @@ enum Command {
     },
     /// Keep what comes to Flowcept's queue in its database, until SIGINT, SIGTERM or Flowcept's own message to stop
     #[command(
-        after_help = with_queues("Examples:\n  flowcept consume --from redis://127.0.0.1:6379 --into lmdb:flowcept_lmdb\n  flowcept consume --from redis://127.0.0.1:6379 --stream flowcept --into lmdb:flowcept_lmdb\n\nMessages may be ours or of Flowcept's Python. One that cannot be kept is set aside in FOLDER/quarantine with its reason, and the others are kept. Of Kafka, RabbitMQ and a stream a message is settled once it is written or set aside: where a keeper dies, another of its group, or itself when it is started again, has what it had within seconds.")
+        after_help = with_queues("Examples:\n  flowcept consume --from redis://127.0.0.1:6379 --into lmdb:flowcept_lmdb\n  flowcept consume --from redis://127.0.0.1:6379 --stream flowcept --into lmdb:flowcept_lmdb\n  flowcept consume --from kafka://broker --into mongodb://127.0.0.1\n\nMessages may be ours or of Flowcept's Python. One that cannot be kept is set aside with its reason, in FOLDER/quarantine or with MongoDB in the store's, and the others are kept. Of Kafka, RabbitMQ and a stream a message is settled once it is written or set aside: where a keeper dies, another of its group, or itself when it is started again, has what it had within seconds.")
     )]
     Consume {
         /// Queue to read; see below
@@ -136,7 +136,7 @@ enum Command {
         /// The group of keepers that share what Kafka, RabbitMQ or a stream keeps: each message comes to one of them [default: flowcept]
         #[arg(long, value_name = "NAME")]
         group: Option<String>,
-        /// The folder of Flowcept's LMDB database, lmdb:FOLDER
+        /// Flowcept's database, mongodb://[USER:PASSWORD@]HOST[:PORT][,HOST…]/[DATABASE][?OPTION=VALUE&…] or lmdb:FOLDER
         #[arg(long, value_name = "DATABASE")]
         into: String,
         /// How long to try at the end where Flowcept has the database open, as 30s or 5m
@@ -333,7 +333,8 @@ const QUEUES: &str = "  Redis     redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]
   Kafka     kafka://[USER:PASSWORD@]HOST[:PORT][,HOST…][?PROPERTY=VALUE…] (librdkafka's); kafkas: TLS
   RabbitMQ  amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST][?cacertfile=FILE]; amqps: TLS
 ";
-const STORES: &str = "  LMDB      lmdb:FOLDER, Flowcept's database
+const STORES: &str = "  MongoDB   mongodb://[USER:PASSWORD@]HOST[:PORT][,HOST…]/[DATABASE][?OPTION=VALUE&…]
+  LMDB      lmdb:FOLDER, Flowcept's database
   a file    jsonl:FILE, which grows by a line a document
 ";
 
@@ -401,7 +402,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Lineage(args) => lineage(&store(named)?, &args),
         Command::Export { workflow, format, files } => export(&store(named)?, &workflow, format, files),
         Command::Consume { from, name, group, into, wait, json } => {
-            consume::consume(&from, &name, group.as_deref(), &into, wait, json)
+            consume::consume(named, &from, &name, group.as_deref(), &into, wait, json)
         }
         Command::Query { filter, project, sort, limit } => {
             query::query(&store(named)?, &filter, &project, sort.as_deref(), limit)

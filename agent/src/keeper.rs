@@ -1,6 +1,7 @@
 //! Queue → database: messages are read, judged, joined with what is there and written; what cannot be kept is set aside with the
 //! reason, and its neighbours are kept. It does not know what kept documents are for.
 
+pub mod database;
 pub mod document;
 pub mod quarantine;
 
@@ -9,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use crate::sinks::lmdb::{Lmdb, Table};
 use crate::sinks::{Queue, Undelivered};
+use database::Database;
 use document::{Document, Message};
 use quarantine::Quarantine;
 
@@ -40,14 +41,14 @@ pub struct Counts {
 /// wrong meanwhile; `patience` is how long a database is waited for at the end.
 pub fn keep(
     queue: &mut dyn Queue,
-    database: &Lmdb,
+    database: &mut dyn Database,
     quarantine: &mut Quarantine,
     patience: Duration,
     stopped: &mut dyn FnMut() -> bool,
     tell: &dyn Fn(&str),
 ) -> Result<Counts> {
     // What somebody has to do something about shows at once.
-    if let Err(Undelivered::Ever(why)) = database.update(&[], &|_, _| String::new()) {
+    if let Err(Undelivered::Ever(why)) = database.keep(&[]) {
         bail!("{why}");
     }
     let mut keeper = Keeper {
@@ -89,7 +90,7 @@ impl<'a> Trouble<'a> {
 
 struct Keeper<'a> {
     queue: &'a mut dyn Queue,
-    database: &'a Lmdb,
+    database: &'a mut dyn Database,
     quarantine: &'a mut Quarantine,
     waiting: Vec<(Document, Vec<u8>)>,
     bytes: usize,
@@ -179,15 +180,15 @@ impl Keeper<'_> {
                 Some(*end)
             });
             let count = 1 + ends.take_while(|end| *end < BATCH).count();
-            let together = &self.waiting[..count.min(self.waiting.len())];
-            let rows: Vec<(Table, &str)> = together.iter().map(|(d, _)| (d.table, d.id.as_str())).collect();
-            let change = |i: usize, before| {
-                let row = document::merged(before, &together[i].0);
-                serde_json::to_string(&row).expect("because its keys are text")
-            };
-            self.database.update(&rows, &change).map_err(|why| why.to_string())?;
-            let count = together.len();
+            let count = count.min(self.waiting.len());
+            let together: Vec<&Document> = self.waiting[..count].iter().map(|(document, _)| document).collect();
+            let refused = self.database.keep(&together).map_err(|why| why.to_string())?;
+            for (place, why) in &refused {
+                self.quarantine.put(&self.waiting[*place].1, why).map_err(|why| format!("{why:#}"))?;
+            }
             self.bytes -= self.waiting.drain(..count).map(|(_, message)| message.len()).sum::<usize>();
+            self.counts.aside += refused.len() as u64;
+            let count = count - refused.len();
             self.counts.kept += count as u64;
         }
         self.queue.settle().map_err(|why| why.to_string())?;

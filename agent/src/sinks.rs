@@ -4,9 +4,11 @@
 pub mod jsonl;
 pub mod kafka;
 pub mod lmdb;
+pub mod mongodb;
 pub mod outlet;
 pub mod rabbitmq;
 pub mod redis;
+pub mod table;
 
 use std::path::Path;
 
@@ -56,9 +58,13 @@ pub fn sink(url: &str, name: Name<'_>) -> Result<Box<dyn Sink>> {
         ("jsonl", None) => Box::new(jsonl::Jsonl::open(Path::new(rest))?),
         ("kafka" | "kafkas", None) => Box::new(kafka::Topic::open(url, name.channel)?),
         ("amqp" | "amqps", None) => Box::new(rabbitmq::Exchange::open(url, name.channel)?),
+        ("mongodb", None) => Box::new(mongodb::Mongo::open(url)?),
         ("redis", Some(stream)) => Box::new(stream::Stream::open(url, stream)?),
         ("redis", None) => Box::new(channel::Channel::open(url, name.channel)?),
-        (scheme, _) => bail!(unusable(scheme, "redis://HOST, kafka://HOST, amqp://HOST, lmdb:FOLDER and jsonl:FILE")),
+        (scheme, _) => bail!(unusable(
+            scheme,
+            "redis://HOST, kafka://HOST, amqp://HOST, mongodb://HOST, lmdb:FOLDER and jsonl:FILE"
+        )),
     })
 }
 
@@ -79,7 +85,7 @@ pub fn queue(url: &str, name: Name<'_>, group: Option<&str>) -> Result<Box<dyn Q
 /// The rest of the URL may have a password.
 fn unusable(scheme: &str, known: &str) -> String {
     match scheme {
-        "amqp" | "amqps" | "kafka" | "kafkas" | "lmdb" | "jsonl" => {
+        "amqp" | "amqps" | "kafka" | "kafkas" | "lmdb" | "mongodb" | "jsonl" => {
             format!("{scheme} has no streams: give --stream with Redis only")
         }
         "" => format!("this is no URL; there are {known}"),

@@ -4,6 +4,7 @@ pub mod fuzz;
 pub mod host;
 pub mod kafka;
 pub mod lua;
+pub mod mongodb;
 pub mod oracle;
 pub mod rabbitmq;
 pub mod random;

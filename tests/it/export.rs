@@ -15,11 +15,18 @@ pub(crate) fn python() -> PathBuf {
         .get_or_init(|| {
             let venv = root().join("target/readers");
             let python = venv.join("bin/python");
-            let done = venv.join("installed-flowcept-1.0.3-redis-kafka-rabbitmq-lmdb-mongo-psutil-prov-3.2.3");
+            let done = venv
+                .join("installed-flowcept-1.0.3-redis-kafka-rabbitmq-lmdb-mongo-secantusdb-0.7.0b3-psutil-prov-3.2.3");
             if !done.exists() {
                 let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).status();
                 assert!(made.is_ok_and(|s| s.success()), "python3 -m venv (package python3-venv)");
-                let packages = ["flowcept[redis,kafka,rabbitmq,lmdb,mongo]==1.0.3", "pandas", "psutil", "prov==3.2.3"];
+                let packages = [
+                    "flowcept[redis,kafka,rabbitmq,lmdb,mongo]==1.0.3",
+                    "pandas",
+                    "psutil",
+                    "prov==3.2.3",
+                    "secantusdb==0.7.0b3",
+                ];
                 let installed = Command::new(&python).args(["-m", "pip", "install", "-q"]).args(packages).status();
                 assert!(installed.is_ok_and(|s| s.success()), "pip install {packages:?}");
                 fs::write(&done, "").expect("because the folder was just made");

@@ -12,6 +12,7 @@ mod identity;
 mod inside;
 mod loss;
 mod oracle;
+mod mongodb;
 mod preload;
 mod queues;
 mod run;

@@ -107,8 +107,13 @@ pub(crate) struct Flowcept {
 }
 
 impl Flowcept {
-    /// With this queue, where it has one.
+    /// With this queue, where it has one, and LMDB.
     pub(crate) fn new(queue: Option<Mq>) -> Self {
+        Self::of(queue, None)
+    }
+
+    /// With this queue, where it has one, and instead of LMDB with MongoDB on this port, in the database of this name.
+    pub(crate) fn of(queue: Option<Mq>, mongo: Option<(u16, &str)>) -> Self {
         let home = tempfile::tempdir().expect("because tests may write temporary files");
         let (kind, port, channel) = match queue {
             Some(Mq::Redis(port)) => ("redis", port, "interception"),
@@ -124,12 +129,16 @@ impl Flowcept {
 mq: {{enabled: {enabled}, type: {kind}, host: 127.0.0.1, port: {port}, channel: {channel}, group_id: theirs, username: alice, password: {password}, buffer_size: 50, insertion_buffer_time_secs: 1}}
 kv_db: {{enabled: {kv}, host: 127.0.0.1, port: {port}}}
 db_buffer: {{insertion_buffer_time_secs: 1, buffer_size: 50}}
-databases: {{lmdb: {{enabled: true, path: {}}}, mongodb: {{enabled: false}}}}
+databases: {{lmdb: {{enabled: {}, path: {}}}, mongodb: {{enabled: {}, host: 127.0.0.1, port: {}, db: {}, create_collection_index: true}}}}
 telemetry_capture: {{}}
 adapters: {{}}
 agent: {{}}
 ",
-            home.path().join("lmdb").display()
+            mongo.is_none(),
+            home.path().join("lmdb").display(),
+            mongo.is_some(),
+            mongo.map_or(27017, |(port, _)| port),
+            mongo.map_or("flowcept", |(_, name)| name),
         );
         fs::write(home.path().join("settings.yaml"), settings).expect("because the folder is ours");
         Self { home }
@@ -244,9 +253,13 @@ impl Keeper {
 
     /// One of this URL.
     pub(crate) fn of(url: &str, folder: &Path, more: &[&str]) -> Self {
-        let into = format!("lmdb:{}", folder.display());
+        Self::into(url, &format!("lmdb:{}", folder.display()), more)
+    }
+
+    /// One that writes into this database.
+    pub(crate) fn into(url: &str, database: &str, more: &[&str]) -> Self {
         let child = Command::new(binary())
-            .args(["consume", "--from", url, "--into", &into, "--json"])
+            .args(["consume", "--from", url, "--into", database, "--json"])
             .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

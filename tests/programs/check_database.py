@@ -2,6 +2,7 @@
 
 import json
 import sys
+from datetime import datetime, timezone
 
 from flowcept import Flowcept
 
@@ -18,6 +19,12 @@ for document in sent:
     assert len(stored) == 1, f"{kind} {id} is stored {len(stored)} times"
     stored = dict(stored[0])
     stored.pop("_id", None)
+    # MongoDB has dates, to the millisecond.
+    for name, value in stored.items():
+        if isinstance(value, datetime):
+            seconds = value.replace(tzinfo=timezone.utc).timestamp()
+            assert abs(seconds - document[name]) <= 0.001, (name, seconds, document[name])
+            stored[name] = document[name]
     expected = dict(document)
     if kind == "task":
         expected.pop("type")

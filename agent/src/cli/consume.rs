@@ -1,21 +1,21 @@
 //! `flowcept consume`: a queue into a database, until it is told to stop.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use serde_json::json;
 
 use super::Name;
-use crate::keeper::{self, quarantine::Quarantine};
-use crate::sinks::lmdb::Lmdb;
-use crate::sinks::{self, Sink};
+use crate::keeper::{self, database::Database, quarantine::Quarantine};
+use crate::sinks::{self, lmdb::Lmdb, mongodb::Mongo};
 
 /// Keeps what comes to the channel or stream.
 pub(super) fn consume(
+    store: Option<PathBuf>,
     from: &str,
     name: &Name,
     group: Option<&str>,
@@ -28,16 +28,21 @@ pub(super) fn consume(
     [Signal::SIGINT, Signal::SIGTERM].into_iter().for_each(|signal| mask.add(signal));
     mask.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-    let folder = into.strip_prefix("lmdb:").context("--into takes lmdb:FOLDER, the folder of Flowcept's database")?;
-    let database = Lmdb::open(Path::new(folder))?;
-    let aside = Path::new(folder).join("quarantine");
+    let (mut database, beside): (Box<dyn Database>, PathBuf) = match into.strip_prefix("lmdb:") {
+        Some(folder) => (Box::new(Lmdb::open(Path::new(folder))?), folder.into()),
+        None if into.starts_with("mongodb:") => {
+            (Box::new(Mongo::open(into)?), super::as_it_is(store)?.folder().to_path_buf())
+        }
+        None => bail!("--into takes lmdb:FOLDER, the folder of Flowcept's database, or mongodb://HOST"),
+    };
+    let aside = beside.join("quarantine");
     // A channel of Redis is the one queue that knows none.
     let keeps = name.stream.is_some() || !from.starts_with("redis:");
     let group = group.or(keeps.then_some("flowcept"));
     let mut queue = sinks::queue(from, name.place(), group)?;
     let mut stopped = || signals.read_signal().is_ok_and(|signal| signal.is_some());
     let tell = |why: &str| eprintln!("flowcept: {why}; trying again");
-    let counts = keeper::keep(&mut *queue, &database, &mut Quarantine::new(&aside), wait, &mut stopped, &tell)?;
+    let counts = keeper::keep(&mut *queue, &mut *database, &mut Quarantine::new(&aside), wait, &mut stopped, &tell)?;
     if as_json {
         println!(
             "{}",

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::formats::flowcept::{self, Files};
 use crate::query::Library;
 use crate::query::filter::{Filter, compared, field};
-use crate::sinks::lmdb::as_row;
+use crate::sinks::table::as_row;
 use crate::store::Store;
 
 /// Prints the tasks that a filter asks for, as Flowcept has them in its database.

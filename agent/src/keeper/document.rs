@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Number, Value, json};
 use uuid::Uuid;
 
-use crate::sinks::lmdb::{Table, as_row};
+use crate::sinks::table::{ENDS, TIMES, Table, as_row};
 
 /// What is kept.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,10 +38,6 @@ const LONGEST_ID: usize = 511;
 const LARGEST: usize = 16_000_000;
 /// Fields that are tables themselves.
 const TABLES: [&str; 5] = ["used", "generated", "custom_metadata", "telemetry_at_start", "telemetry_at_end"];
-/// Fields that are seconds since 1970.
-const TIMES: [&str; 5] = ["submitted_at", "started_at", "ended_at", "registered_at", "utc_timestamp"];
-/// How a task or a workflow can have ended.
-const ENDS: [&str; 2] = ["FINISHED", "ERROR"];
 
 /// A message as JSON; why it is none.
 pub fn decoded(bytes: &[u8]) -> Result<Map<String, Value>, String> {

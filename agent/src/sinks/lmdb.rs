@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Env, EnvOpenOptions, MdbError};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::table::{Table, as_row, key};
 use super::{Sink, Undelivered};
 use crate::store::place::is_on_network;
 
@@ -18,28 +19,6 @@ use crate::store::place::is_on_network;
 const MAP_BYTES: usize = 1 << 40;
 /// The tables that Flowcept makes and opens.
 const TABLES: [&str; 4] = ["tasks", "workflows", "agents", "dashboards"];
-
-/// One that we write to, by its place among them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Table {
-    /// By `task_id`.
-    Tasks,
-    /// By `workflow_id`.
-    Workflows,
-    /// By `agent_id`.
-    Agents,
-}
-
-impl Table {
-    /// The field that is the key of its rows.
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Tasks => "task_id",
-            Self::Workflows => "workflow_id",
-            Self::Agents => "agent_id",
-        }
-    }
-}
 
 /// What becomes of the row of this place in the list, as it is there: a document as JSON.
 type Change<'a> = &'a dyn Fn(usize, Option<Value>) -> String;
@@ -107,20 +86,6 @@ fn written(env: &Env, rows: &[(Table, &str)], change: Change<'_>) -> Result<(), 
         table.put(&mut txn, id.as_bytes(), change(place, before).as_bytes())?;
     }
     txn.commit()
-}
-
-/// Makes a task what its row is: without a type, and with its status as a key, too.
-pub fn as_row(task: &mut Map<String, Value>) {
-    task.shift_remove("type");
-    if let Some(status) = task.get("status").and_then(Value::as_str).map(str::to_lowercase) {
-        task.insert(status, true.into());
-    }
-}
-
-/// A document's table and its id.
-fn key(document: &Value) -> (Table, &str) {
-    let table = if document["type"] == "task" { Table::Tasks } else { Table::Workflows };
-    (table, document[table.key()].as_str().unwrap_or_default())
 }
 
 impl Sink for Lmdb {

@@ -1,0 +1,153 @@
+//! MongoDB, written by us and read by Flowcept.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use harness::host::{binary, need, root};
+use harness::mongodb::Server;
+use harness::redis;
+use nix::sys::signal::Signal;
+
+use crate::export::python;
+use crate::queues::settled;
+use crate::sinks::{Flowcept, Keeper, Mq, example, program, said, shipped};
+use crate::streams::lasting;
+
+/// Our keeper makes the same of what Flowcept's decorators and we publish as its own consumer does, and Flowcept answers on it.
+#[test]
+fn the_keeper_keeps_what_flowcept_keeps_in_mongodb() {
+    if !need(&["python", "redis-cli"]) {
+        return;
+    }
+    let (_work, captured) = example();
+    let (queue, server) = (redis::Server::start(&[]), Server::start(&python()));
+    let theirs = Flowcept::of(Some(Mq::Redis(queue.port)), Some((server.port, "theirs")));
+    let ours = Flowcept::of(None, Some((server.port, "ours")));
+    let keeper = Keeper::into(&queue.url(), &server.url("ours"), &[]);
+    queue.wait_for_subscribers(1);
+    let mut consumer = theirs.consumer();
+    while queue.ask(&["client", "list", "type", "pubsub"]).lines().count() < 2 {
+        sleep(Duration::from_millis(50));
+    }
+    theirs.run(&python(), &[&root().join("tests/programs/produce.py").to_string_lossy()]);
+    shipped(&captured, &["--to", &queue.url()]);
+    sleep(Duration::from_secs(4));
+    theirs.run(&program(), &["--stop-consumption-services"]);
+    consumer.0.wait().expect("because it was started");
+    let counts = keeper.counts();
+    assert_eq!(counts["aside"], 0, "{counts}");
+    let count = ours.has(&captured);
+    let script = root().join("tests/programs/compare_mongo.py").to_string_lossy().into_owned();
+    let equal = theirs.run(&python(), &[&script, &server.url(""), "theirs", "ours"]);
+    let documents: usize = equal.split(' ').next().and_then(|n| n.parse().ok()).expect("because it says how many");
+    // Of the program: 3 + 3 + 2 calls, 2 iterations, 1 failure, the workflow.
+    assert!(documents >= count + 12, "{equal}");
+}
+
+/// What is delivered without a queue is there once, also where the server is killed meanwhile and comes back.
+#[test]
+fn a_database_that_comes_back() {
+    if !need(&["python"]) {
+        return;
+    }
+    let (_work, captured) = example();
+    let mut server = Server::start(&python());
+    let ours = Flowcept::of(None, Some((server.port, "flowcept")));
+    server.kill();
+    // The database is Flowcept's default.
+    let to = server.url("");
+    let store = captured.store.path();
+    let begun = Command::new(binary())
+        .arg("--store")
+        .arg(store)
+        .args(["ship", "--to", &to, "--wait", "60s"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let begun = begun.expect("because the binary was just built");
+    sleep(Duration::from_millis(500));
+    server.restart();
+    let output = begun.wait_with_output().expect("because it was started");
+    assert!(output.status.success(), "{}", said(&output));
+    let count = ours.has(&captured);
+    assert_eq!(said(&output), format!("1 workflows in {count} documents to {to}flowcept\n"));
+    // Without its cursor all is delivered again, to the same documents.
+    fs::remove_dir_all(store.join("outlets")).expect("because it was made");
+    shipped(&captured, &["--to", &to]);
+    assert_eq!(ours.has(&captured), count);
+}
+
+/// What a keeper cannot write while the server is away it has when it comes back; what MongoDB does not take is set aside.
+#[test]
+fn a_keeper_waits_for_its_database() {
+    if !need(&["python", "redis-cli"]) {
+        return;
+    }
+    use harness::server::Lasting;
+    let (work, captured) = example();
+    let (queue, mut server) = (lasting(), Server::start(&python()));
+    let ours = Flowcept::of(None, Some((server.port, "ours")));
+    let store = work.path().join("store").display().to_string();
+    let keeper = Keeper::into(&queue.url(), &server.url("ours"), &["--store", &store, "--stream", "provenance"]);
+    // {"type": "task", "task_id": "p", "used": {"n": 2^64 - 1}}
+    let poison = b"\x83\xa4type\xa4task\xa7task_id\xa1p\xa4used\x81\xa1n\xcf\xff\xff\xff\xff\xff\xff\xff\xff";
+    queue.put(poison);
+    settled(&queue, "flowcept");
+    server.kill();
+    shipped(&captured, &["--to", &queue.url(), "--stream", "provenance"]);
+    sleep(Duration::from_secs(2));
+    assert!(!queue.has_settled("flowcept"));
+    server.restart();
+    settled(&queue, "flowcept");
+    keeper.stop(Signal::SIGTERM);
+    let counts = keeper.counts();
+    let kept = ours.has(&captured);
+    assert_eq!((counts["kept"].as_u64(), counts["aside"].as_u64()), (Some(kept as u64), Some(1)), "{counts}");
+    let reasons =
+        fs::read_to_string(work.path().join("store/quarantine/reasons.jsonl")).expect("because it was written");
+    assert!(reasons.contains("`n` is 18446744073709551615, and MongoDB has no such integer"), "{reasons}");
+}
+
+/// A server that wants TLS and a password gets both; who is refused is told why, and no secret is said.
+#[test]
+fn mongodb_has_doors() {
+    const SECRET: &str = "c0rrect-h0rse-battery-staple";
+    const WRONG: &str = "hunter2-and-more";
+    if !need(&["python", "openssl"]) {
+        return;
+    }
+    let (_work, captured) = example();
+    let server = Server::locked(&python(), SECRET);
+    let url = |user: &str, more: &str| format!("mongodb://{user}localhost:{}/?{more}", server.port);
+    let tls = format!("tls=true&tlsCAFile={}", server.authority().display());
+    let (wrong, right) = (format!("alice:{WRONG}@"), format!("alice:{SECRET}@"));
+    let refused = [
+        (url(&wrong, &tls), "it refuses this user and password"),
+        (url(&right, "tls=true"), "its certificate is not trusted"),
+        (url("", &tls), "it does not allow this to the user"),
+        (url(&wrong, "tls=true&tlsCAFile=/nowhere/ca.pem"), "open /nowhere/ca.pem: No such file"),
+        (url(&wrong, "tsl=true"), "this URL of MongoDB is wrong; it has the form mongodb://"),
+    ];
+    for (url, wanted) in &refused {
+        for arguments in
+            [vec!["ship", "--wait", "0s", "--to"], vec!["consume", "--from", "redis://127.0.0.1:1", "--into"]]
+        {
+            let mut command = Command::new(binary());
+            command.arg("--store").arg(captured.store.path()).args(&arguments).arg(url);
+            let output = command.stdin(Stdio::null()).output().expect("because the binary was just built");
+            assert_eq!(output.status.code(), Some(1), "{arguments:?} {}", said(&output));
+            assert!(said(&output).contains(wanted), "{arguments:?} {wanted}: {}", said(&output));
+            assert!(![SECRET, WRONG].iter().any(|s| said(&output).contains(s)), "{}", said(&output));
+        }
+    }
+    let to = url(&right, &tls);
+    let told = shipped(&captured, &["--to", &to]);
+    let count = captured.ask(&["export", "last"]).lines().count();
+    assert_eq!(told, format!("1 workflows in {count} documents to mongodb://localhost:{}/flowcept\n", server.port));
+    let script = "import pymongo, sys; d = pymongo.MongoClient(sys.argv[1]).flowcept; print(d.tasks.count_documents({}) + d.workflows.count_documents({}))";
+    let counted = Command::new(python()).args(["-c", script, &to]).output().expect("because the interpreter is there");
+    assert_eq!(said(&counted).trim(), count.to_string());
+}
