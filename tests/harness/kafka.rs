@@ -91,7 +91,6 @@ impl Broker {
     pub fn start(doors: Doors) -> Self {
         let folder = tempfile::tempdir().expect("because tests may write temporary files");
         let (port, inside, controller) = (free_port(), free_port(), free_port());
-        let settings = folder.path().join("server.properties");
         let text = format!(
             "process.roles=broker,controller
 node.id=1
@@ -122,29 +121,7 @@ message.max.bytes=20000000
             folder.path().join("data").display(),
             locks(doors, folder.path())
         );
-        fs::write(&settings, text).expect("because the folder is ours");
-        let java = |class: &str| {
-            let mut java = Command::new("java");
-            java.args([
-                "-Xms256m",
-                "-Xmx256m",
-                "-XX:+UseSerialGC",
-                "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
-                "-cp",
-            ]);
-            java.arg(libraries().join("*")).arg(class).stderr(Stdio::null());
-            java
-        };
-        let mut format = java("kafka.tools.StorageTool");
-        format.args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "--standalone", "-c"]).arg(&settings);
-        let formatted = format.stdin(Stdio::null()).stdout(Stdio::null()).status();
-        assert!(formatted.is_ok_and(|s| s.success()), "java formats the broker's folder");
-        let mut command = java("kafka.Kafka");
-        command.arg(&settings);
-        let process = Process::start(command, move || {
-            let client: BaseConsumer = client(inside, "nobody");
-            client.fetch_metadata(None, Duration::from_secs(1)).is_ok()
-        });
+        let process = run(&folder, inside, &text);
         Self { port, inside, process, folder, doors }
     }
 
@@ -157,24 +134,55 @@ message.max.bytes=20000000
     pub fn authority(&self) -> PathBuf {
         self.folder.path().join("authority.pem")
     }
+}
 
-    /// Messages that a topic has, and those of them that a group has settled.
-    fn counts(&self, topic: &str, group: &str) -> (i64, i64) {
-        let client = client(self.inside, group);
-        let mut partitions = TopicPartitionList::new();
-        partitions.add_partition_range(topic, 0, PARTITIONS - 1);
-        let committed = client.committed_offsets(partitions, ANSWER).expect("because it answers");
-        let mut counts = (0, 0);
-        for partition in committed.elements() {
-            // A topic that is being made has no partitions yet.
-            let (_, high) = client.fetch_watermarks(topic, partition.partition(), ANSWER).unwrap_or_default();
-            counts.0 += high;
-            if let Offset::Offset(settled) = partition.offset() {
-                counts.1 += settled;
-            }
-        }
-        counts
+/// A broker of these settings, which has an open door on the port `inside`.
+pub fn run(folder: &TempDir, inside: u16, text: &str) -> Process {
+    let settings = folder.path().join("server.properties");
+    fs::write(&settings, text).expect("because the folder is ours");
+    let java = |class: &str| {
+        let mut java = Command::new("java");
+        java.args([
+            "-Xms256m",
+            "-Xmx256m",
+            "-XX:+UseSerialGC",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
+            "-cp",
+        ]);
+        java.arg(libraries().join("*")).arg(class).stderr(Stdio::null());
+        java
+    };
+    let mut format = java("kafka.tools.StorageTool");
+    format.args(["format", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"]).arg(&settings);
+    if !text.contains("controller.quorum.voters=") {
+        format.arg("--standalone");
     }
+    let formatted = format.stdin(Stdio::null()).stdout(Stdio::null()).status();
+    assert!(formatted.is_ok_and(|s| s.success()), "java formats the broker's folder");
+    let mut command = java("kafka.Kafka");
+    command.arg(&settings);
+    Process::start(command, move || {
+        let client: BaseConsumer = client(inside, "nobody");
+        client.fetch_metadata(None, Duration::from_secs(1)).is_ok()
+    })
+}
+
+/// Messages that a topic of so many partitions has, and those of them that a group has settled.
+pub fn counts(port: u16, partitions: i32, topic: &str, group: &str) -> (i64, i64) {
+    let client = client(port, group);
+    let mut wanted = TopicPartitionList::new();
+    wanted.add_partition_range(topic, 0, partitions - 1);
+    let committed = client.committed_offsets(wanted, ANSWER).expect("because it answers");
+    let mut counts = (0, 0);
+    for partition in committed.elements() {
+        // A topic that is being made has no partitions yet.
+        let (_, high) = client.fetch_watermarks(topic, partition.partition(), ANSWER).unwrap_or_default();
+        counts.0 += high;
+        if let Offset::Offset(settled) = partition.offset() {
+            counts.1 += settled;
+        }
+    }
+    counts
 }
 
 impl Lasting for Broker {
@@ -196,7 +204,7 @@ impl Lasting for Broker {
     }
 
     fn has_settled(&self, group: &str) -> bool {
-        let (all, settled) = self.counts("provenance", group);
+        let (all, settled) = counts(self.inside, PARTITIONS, "provenance", group);
         all > 0 && settled == all
     }
 

@@ -79,8 +79,6 @@ ssl_options.cacertfile = {authority}
 ssl_options.certfile = {authority}
 ssl_options.keyfile = {key}
 ssl_options.verify = verify_none
-default_user = alice
-default_pass = {password}
 log.console = false
 ",
             authority = at("authority.pem"),
@@ -100,6 +98,8 @@ log.console = false
             .env("RABBITMQ_LOG_BASE", at("log"))
             .env("RABBITMQ_PID_FILE", at("pid"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", at("plugins"))
+            .env("RABBITMQ_DEFAULT_USER", "alice")
+            .env("RABBITMQ_DEFAULT_PASS", password)
             // The script becomes the server, instead of waiting for it.
             .env("RUNNING_UNDER_SYSTEMD", "1")
             .env("HOME", folder.path())

@@ -24,6 +24,11 @@ impl Process {
         Self { command, is_ready: Box::new(is_ready), child }
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().and_then(|()| self.child.wait()).expect("because it runs");

@@ -4,6 +4,7 @@ mod both;
 mod brokers;
 mod calls;
 mod chaos;
+mod deployment;
 mod export;
 mod files;
 mod fuzz;

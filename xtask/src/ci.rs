@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::{codegen, tidy};
 
 /// What the tests may not skip here, unless the caller has said so otherwise.
-const REQUIRED: &str = "apt-get,bindfs,bpf,cc,epmd,java,mkfs.btrfs,mvn,perl,python,redis-cli,rsync,sqlite3,strace,zstd";
+const REQUIRED: &str = "apt-get,bindfs,bpf,cc,epmd,java,mkfs.btrfs,mvn,openssl,perl,python,redis-cli,rsync,sqlite3,strace,systemd-analyze,zstd";
 
 /// Seconds for which the library is put under stress.
 const STRESS: &str = "60";
