@@ -15,6 +15,7 @@ use flowcept_agent::sinks::redis::channel::{Channel, Subscription};
 use flowcept_agent::sinks::redis::stream::Stream;
 use flowcept_agent::sinks::{Queue, Sink, Undelivered};
 use harness::redis::Server;
+use harness::server::Lasting;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -91,18 +92,16 @@ fn channel(server: &Server, documents: &[Value]) -> Result<f64> {
 
 /// Into a stream, and from there into a database.
 fn stream(server: &Server, documents: &[Value], binary: &Path) -> Result<(f64, f64)> {
-    let published = delivered(&mut Stream::open(&server.url(), "runs")?, documents)?;
+    let published = delivered(&mut Stream::open(&server.url(), "provenance")?, documents)?;
     let folder = tempfile::tempdir()?;
     let begun = Instant::now();
     let keeper = Command::new(binary)
-        .args(["consume", "--from", &server.url(), "--stream", "runs", "--json", "--into"])
+        .args(["consume", "--from", &server.url(), "--stream", "provenance", "--json", "--into"])
         .arg(format!("lmdb:{}", folder.path().display()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()?;
-    while !server.ask(&["--csv", "xinfo", "groups", "runs"]).contains("\"pending\",0,")
-        || !server.ask(&["--csv", "xinfo", "groups", "runs"]).ends_with("\"lag\",0")
-    {
+    while !server.has_settled("flowcept") {
         sleep(Duration::from_millis(20));
     }
     let wall = begun.elapsed().as_secs_f64();

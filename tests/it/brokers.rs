@@ -8,7 +8,7 @@ use harness::host::{binary, need, root};
 use harness::kafka::{Broker, Doors};
 use harness::rabbitmq::Server;
 use harness::run::Captured;
-use harness::server::Lasting;
+use harness::server::{Lasting, free_port};
 use nix::sys::signal::Signal;
 
 use crate::export::python;
@@ -74,6 +74,18 @@ fn flowcept_shares(server: &dyn Lasting, theirs: &Flowcept, listen: &dyn Fn() ->
     // Of the program: 3 + 3 + 2 calls, 2 iterations, 1 failure, the workflow.
     let documents = ours.equals(theirs);
     assert!(documents >= ours.has(&captured) + 12, "{documents}");
+}
+
+/// Where nobody is, that is what is said, and what was to be sent waits.
+#[test]
+fn nobody_is_there() {
+    let (_work, captured) = example();
+    for scheme in ["kafka", "amqp", "mongodb"] {
+        let output = ship(&captured, &["--to", &format!("{scheme}://127.0.0.1:{}", free_port()), "--wait", "0s"]);
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+        assert!(said(&output).contains("0 workflows delivered; 1 wait"), "{}", said(&output));
+        assert!(said(&output).contains("Connection refused"), "{}", said(&output));
+    }
 }
 
 /// URLs that are refused, each with what is said.

@@ -93,11 +93,10 @@ impl Broker {
         })
     }
 
-    /// What was in the way, by what came of it and by what the client has said meanwhile.
+    /// What was in the way, by what the client has said, else by what came of it.
     fn failed(&self, error: &KafkaError, told: &Told) -> Undelivered {
-        let heard = told.trouble();
-        let (code, why) = heard.unwrap_or_else(|| (error.rdkafka_error_code(), error.to_string()));
-        judged(&self.place, code, &why)
+        let heard = told.trouble().unwrap_or_else(|| (error.rdkafka_error_code(), error.to_string()));
+        judged(&self.place, &heard)
     }
 }
 
@@ -105,7 +104,10 @@ fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-fn judged(place: &str, code: Option<RDKafkaErrorCode>, why: &str) -> Undelivered {
+/// What a client has said, or what came of it.
+type Heard = (Option<RDKafkaErrorCode>, String);
+
+fn judged(place: &str, (code, why): &Heard) -> Undelivered {
     use RDKafkaErrorCode as Code;
     match code {
         Some(Code::Authentication | Code::SaslAuthenticationFailed) => {
@@ -131,7 +133,7 @@ struct Told {
 
 impl Told {
     /// What has gone wrong since the last look.
-    fn trouble(&self) -> Option<(Option<RDKafkaErrorCode>, String)> {
+    fn trouble(&self) -> Option<Heard> {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
         trouble.map(|(code, why)| (Some(code), why))
     }
@@ -213,23 +215,20 @@ impl Broker {
             producer.send(record).map_err(|(error, _)| self.failed(&error, told))?;
         }
         let begun = Instant::now();
+        let mut heard = None;
         loop {
             let flushed = producer.flush(TICK);
             let (count, error) = told.delivered.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if let Some(error) = error {
-                return Err(self.failed(&error, told));
-            }
-            if count == documents.len() {
+            if error.is_none() && count == documents.len() {
                 return Ok(());
             }
-            if let Some((code, why)) = told.trouble() {
-                let judged = judged(&self.place, code, &why);
-                if matches!(judged, Undelivered::Ever(_)) || begun.elapsed() > TIMEOUT {
-                    return Err(judged);
-                }
-            }
-            if let (Err(error), true) = (flushed, begun.elapsed() > 2 * TIMEOUT) {
-                return Err(self.failed(&error, told));
+            heard = told.trouble().or(heard);
+            let is_over = begun.elapsed() > 2 * TIMEOUT;
+            let error = error.or_else(|| flushed.err().filter(|_| is_over));
+            match (heard.as_ref().map(|heard| judged(&self.place, heard)), error) {
+                (Some(why @ Undelivered::Ever(_)), _) | (Some(why), Some(_)) => return Err(why),
+                (None, Some(error)) => return Err(self.failed(&error, told)),
+                (_, None) => {}
             }
         }
     }
@@ -302,7 +301,7 @@ impl Queue for Group {
                 Err(failed)
             }
             None => match consumer.context().trouble() {
-                Some((code, why)) => Err(judged(&broker.place, code, &why)),
+                Some(heard) => Err(judged(&broker.place, &heard)),
                 None => Ok(None),
             },
         }

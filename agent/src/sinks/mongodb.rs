@@ -161,6 +161,11 @@ fn failed(error: &mongodb::error::Error) -> Undelivered {
         ErrorKind::ServerSelection { message, .. } if message.contains("Authentication failed") => {
             Undelivered::Ever("it refuses this user and password".into())
         }
+        // What each server said is deep in it.
+        ErrorKind::ServerSelection { message, .. } => {
+            let said = message.split_once("Error: Kind: ").and_then(|(_, said)| said.split(", labels:").next());
+            Undelivered::Now(format!("no server answers: {}", said.unwrap_or(message)))
+        }
         kind => Undelivered::Now(kind.to_string()),
     }
 }
