@@ -1,7 +1,6 @@
 //! A Kafka broker of our own on loopback: Apache's, from Maven's registry, as one node that is its own controller.
 
 use std::fs;
-use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -14,7 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 use crate::host::root;
-use crate::server::{Lasting, Process, free_port};
+use crate::server::{Lasting, Process, free_port, is_process};
 
 const VERSION: &str = "4.3.1";
 /// Partitions of a topic that is made on first use.
@@ -72,19 +71,7 @@ pub struct Broker {
     doors: Doors,
 }
 
-impl Deref for Broker {
-    type Target = Process;
-
-    fn deref(&self) -> &Process {
-        &self.process
-    }
-}
-
-impl DerefMut for Broker {
-    fn deref_mut(&mut self) -> &mut Process {
-        &mut self.process
-    }
-}
+is_process!(Broker);
 
 impl Broker {
     /// Starts one.

@@ -1,13 +1,12 @@
 //! A server on loopback that speaks MongoDB's protocol: SecantusDB, from PyPI. It is none of MongoDB's, of which no registry has one.
 
 use std::net::TcpStream;
-use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::server::{Process, free_port};
+use crate::server::{Process, free_port, is_process};
 
 /// A server that ends with this.
 pub struct Server {
@@ -17,19 +16,7 @@ pub struct Server {
     folder: TempDir,
 }
 
-impl Deref for Server {
-    type Target = Process;
-
-    fn deref(&self) -> &Process {
-        &self.process
-    }
-}
-
-impl DerefMut for Server {
-    fn deref_mut(&mut self) -> &mut Process {
-        &mut self.process
-    }
-}
+is_process!(Server);
 
 impl Server {
     /// Starts one, by this Python that has it.

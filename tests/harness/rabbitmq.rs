@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::host::root;
-use crate::server::{Lasting, Process, free_port};
+use crate::server::{Lasting, Process, free_port, is_process};
 
 /// The programs of the server, fetched on first use.
 fn programs() -> &'static Path {
@@ -45,19 +44,7 @@ pub struct Server {
     folder: TempDir,
 }
 
-impl Deref for Server {
-    type Target = Process;
-
-    fn deref(&self) -> &Process {
-        &self.process
-    }
-}
-
-impl DerefMut for Server {
-    fn deref_mut(&mut self) -> &mut Process {
-        &mut self.process
-    }
-}
+is_process!(Server);
 
 impl Server {
     /// Starts one, whose user is `alice` with this password.

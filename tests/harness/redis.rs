@@ -3,7 +3,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::ops::{Deref, DerefMut};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::thread::sleep;
@@ -11,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::server::{Lasting, Process, free_port};
+use crate::server::{Lasting, Process, free_port, is_process};
 
 /// A server that ends with this.
 pub struct Server {
@@ -21,19 +20,7 @@ pub struct Server {
     _folder: TempDir,
 }
 
-impl Deref for Server {
-    type Target = Process;
-
-    fn deref(&self) -> &Process {
-        &self.process
-    }
-}
-
-impl DerefMut for Server {
-    fn deref_mut(&mut self) -> &mut Process {
-        &mut self.process
-    }
-}
+is_process!(Server);
 
 impl Server {
     /// Starts one with these options.

@@ -48,6 +48,26 @@ impl Process {
     }
 }
 
+/// Lets a server be killed, started and paused as its field `process`.
+macro_rules! is_process {
+    ($server:ty) => {
+        impl std::ops::Deref for $server {
+            type Target = $crate::server::Process;
+
+            fn deref(&self) -> &Self::Target {
+                &self.process
+            }
+        }
+
+        impl std::ops::DerefMut for $server {
+            fn deref_mut(&mut self) -> &mut Self::Target {
+                &mut self.process
+            }
+        }
+    };
+}
+pub(crate) use is_process;
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 
 use crate::export::python;
 use crate::queues::settled;
-use crate::sinks::{Flowcept, Keeper, Mq, example, program, said, shipped};
+use crate::sinks::{Flowcept, Keeper, Mq, example, files, program, said, shipped};
 use crate::streams::lasting;
 
 /// Our keeper makes the same of what Flowcept's decorators and we publish as its own consumer does, and Flowcept answers on it.
@@ -80,14 +80,15 @@ fn a_database_that_comes_back() {
     assert_eq!(ours.has(&captured), count);
 }
 
-/// What a keeper cannot write while the server is away it has when it comes back; what MongoDB does not take is set aside.
+/// What a keeper cannot write while the server is away it has when it comes back, all of a program that reads 20,000 files; what MongoDB
+/// does not take is set aside.
 #[test]
 fn a_keeper_waits_for_its_database() {
     if !need(&["python", "redis-cli"]) {
         return;
     }
     use harness::server::Lasting;
-    let (work, captured) = example();
+    let (work, captured) = files(20_000);
     let (queue, mut server) = (lasting(), Server::start(&python()));
     let ours = Flowcept::of(None, Some((server.port, "ours")));
     let store = work.path().join("store").display().to_string();
