@@ -640,7 +640,7 @@ fn secrets_stay_secret() {
         (format!("redis://{host}"), "it wants a password"),
         (format!("redis://:{WRONG}@{host}"), "it refuses this user and password"),
         (format!("redis://:{WRONG}@{host}:port/x"), "this URL of a Redis server is wrong; it has the form redis://"),
-        (format!("http://:{WRONG}@{host}"), "this is no URL of a Redis server that flowcept can use; it has the form"),
+        (format!("http://:{WRONG}@{host}"), "http is nothing that flowcept knows here; there are redis://HOST"),
         (format!("redis://:{SECRET}@{host}"), "nobody is subscribed"),
     ];
     for (url, wanted) in tries {
