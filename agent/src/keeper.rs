@@ -104,7 +104,6 @@ struct Keeper<'a> {
 impl Keeper<'_> {
     fn listen(&mut self, stopped: &mut dyn FnMut() -> bool, tell: &dyn Fn(&str)) -> Result<()> {
         let (mut of_queue, mut of_database) = (Trouble::new(tell), Trouble::new(tell));
-        let mut is_stuck = false;
         while !stopped() {
             if self.bytes >= MOST {
                 sleep(PAUSE);
@@ -116,7 +115,7 @@ impl Keeper<'_> {
                             Some(message) => self.take(message)?,
                             None => {
                                 // Some queues give no more before they know that what they gave is kept.
-                                if is_stuck {
+                                if of_database.told.is_some() {
                                     sleep(PAUSE);
                                 } else if self.queue.keeps() {
                                     self.due = Instant::now();
@@ -137,9 +136,7 @@ impl Keeper<'_> {
             }
             let now = Instant::now();
             if self.taken > 0 && now >= self.due {
-                let wrong = self.write().err();
-                is_stuck = wrong.is_some();
-                of_database.is(wrong);
+                of_database.is(self.write().err());
                 self.due = Instant::now() + WITHIN;
             }
         }

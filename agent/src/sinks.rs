@@ -82,6 +82,11 @@ pub fn queue(url: &str, name: Name<'_>, group: Option<&str>) -> Result<Box<dyn Q
     })
 }
 
+/// Whether a queue keeps messages for groups of readers; a channel of Redis is the one that does not.
+pub fn has_groups(url: &str, name: Name<'_>) -> bool {
+    name.stream.is_some() || !url.starts_with("redis:")
+}
+
 /// The rest of the URL may have a password.
 fn unusable(scheme: &str, known: &str) -> String {
     match scheme {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::server::{Process, free_port, is_process};
+use crate::server::{Process, certificate, free_port, is_process};
 
 /// A server that ends with this.
 pub struct Server {
@@ -34,13 +34,7 @@ impl Server {
         open.kill();
         let folder = std::mem::replace(&mut open.folder, tempfile::tempdir().expect("because it worked before"));
         let at = |name: &str| folder.path().join(name).display().to_string();
-        let names = "subjectAltName=DNS:localhost,IP:127.0.0.1";
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
-            .args(["-addext", names, "-keyout", &at("key.pem"), "-out", &at("authority.pem")])
-            .stderr(Stdio::null())
-            .status();
-        assert!(made.is_ok_and(|s| s.success()), "openssl makes a certificate");
+        certificate(folder.path());
         let (certificate, key) = (at("authority.pem"), at("key.pem"));
         Self::started(python, folder, &["--auth", "--tls-cert-file", &certificate, "--tls-key-file", &key])
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::host::root;
-use crate::server::{Lasting, Process, free_port, is_process};
+use crate::server::{Lasting, Process, certificate, free_port, is_process};
 
 /// The programs of the server, fetched on first use.
 fn programs() -> &'static Path {
@@ -52,13 +52,7 @@ impl Server {
         let folder = tempfile::tempdir().expect("because tests may write temporary files");
         let [port, tls_port, nodes, mapper] = [(); 4].map(|()| free_port());
         let at = |name: &str| folder.path().join(name).display().to_string();
-        let made = Command::new("openssl")
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
-            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", &at("key.pem")])
-            .args(["-out", &at("authority.pem")])
-            .stderr(Stdio::null())
-            .status();
-        assert!(made.is_ok_and(|s| s.success()), "openssl makes a certificate");
+        certificate(folder.path());
         let settings = format!(
             "listeners.tcp.1 = 127.0.0.1:{port}
 listeners.ssl.1 = 127.0.0.1:{tls_port}

@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::ops::DerefMut;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -107,6 +108,17 @@ pub trait Lasting: DerefMut<Target = Process> + Sync {
 
     /// Adds a message.
     fn put(&self, message: &[u8]);
+}
+
+/// Makes a certificate of this host's loopback that vouches for itself, `authority.pem`, and its `key.pem`.
+pub fn certificate(folder: &Path) {
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", "key.pem", "-out", "authority.pem"])
+        .current_dir(folder)
+        .stderr(Stdio::null())
+        .status();
+    assert!(made.is_ok_and(|s| s.success()), "openssl makes a certificate");
 }
 
 /// A port of loopback that nobody has.

@@ -31,7 +31,7 @@ fn flowcept_shares_kafka() {
 
 #[test]
 fn flowcept_shares_rabbitmq() {
-    if !need(&["python", "epmd", "apt-get"]) {
+    if !need(&["python", "epmd", "apt-get", "openssl"]) {
         return;
     }
     let server = Server::start(SECRET);
@@ -113,7 +113,7 @@ fn kafka_has_doors() {
 
 #[test]
 fn rabbitmq_has_doors() {
-    if !need(&["python", "epmd", "apt-get"]) {
+    if !need(&["python", "epmd", "apt-get", "openssl"]) {
         return;
     }
     let server = Server::start(SECRET);

@@ -74,7 +74,7 @@ fn kafka() {
 
 #[test]
 fn rabbitmq() {
-    if need(&["python", "epmd", "apt-get"]) {
+    if need(&["python", "epmd", "apt-get", "openssl"]) {
         nothing_is_lost_whoever_dies(&mut rabbitmq::Server::start("correct-horse"));
     }
 }

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 
 use crate::export::python;
 use crate::queues::settled;
-use crate::sinks::{Flowcept, Keeper, Mq, example, files, program, said, shipped};
+use crate::sinks::{Flowcept, Keeper, Mq, command, example, files, program, said, shipped};
 use crate::streams::lasting;
 
 /// Our keeper makes the same of what Flowcept's decorators and we publish as its own consumer does, and Flowcept answers on it.
@@ -59,18 +59,11 @@ fn a_database_that_comes_back() {
     // The database is Flowcept's default.
     let to = server.url("");
     let store = captured.store.path();
-    let begun = Command::new(binary())
-        .arg("--store")
-        .arg(store)
-        .args(["ship", "--to", &to, "--wait", "60s"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let begun = begun.expect("because the binary was just built");
+    let mut waiting = command(store, &["--to", &to, "--wait", "60s"]);
+    let waiting = waiting.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("because the binary is there");
     sleep(Duration::from_millis(500));
     server.restart();
-    let output = begun.wait_with_output().expect("because it was started");
+    let output = waiting.wait_with_output().expect("because it was started");
     assert!(output.status.success(), "{}", said(&output));
     let count = ours.has(&captured);
     assert_eq!(said(&output), format!("1 workflows in {count} documents to {to}flowcept\n"));

@@ -25,7 +25,8 @@ pub(crate) fn example() -> (tempfile::TempDir, Captured) {
     (work, captured)
 }
 
-fn command(store: &Path, arguments: &[&str]) -> Command {
+/// `flowcept ship` of a store.
+pub(crate) fn command(store: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(binary());
     command.arg("--store").arg(store).arg("ship").args(arguments).env_remove("MQ_URI").env_remove("MQ_CHANNEL");
     command

@@ -36,9 +36,7 @@ pub(super) fn consume(
         None => bail!("--into takes lmdb:FOLDER, the folder of Flowcept's database, or mongodb://HOST"),
     };
     let aside = beside.join("quarantine");
-    // A channel of Redis is the one queue that knows none.
-    let keeps = name.stream.is_some() || !from.starts_with("redis:");
-    let group = group.or(keeps.then_some("flowcept"));
+    let group = group.or(sinks::has_groups(from, name.place()).then_some("flowcept"));
     let mut queue = sinks::queue(from, name.place(), group)?;
     let mut stopped = || signals.read_signal().is_ok_and(|signal| signal.is_some());
     let tell = |why: &str| eprintln!("flowcept: {why}; trying again");

@@ -96,7 +96,7 @@ impl Broker {
     /// What was in the way, by what the client has said, else by what came of it.
     fn failed(&self, error: &KafkaError, told: &Told) -> Undelivered {
         let heard = told.trouble().unwrap_or_else(|| (error.rdkafka_error_code(), error.to_string()));
-        judged(&self.place, &heard)
+        judged(&heard).of(&self.place)
     }
 }
 
@@ -107,19 +107,19 @@ fn decoded(text: &str) -> String {
 /// What a client has said, or what came of it.
 type Heard = (Option<RDKafkaErrorCode>, String);
 
-fn judged(place: &str, (code, why): &Heard) -> Undelivered {
+fn judged((code, why): &Heard) -> Undelivered {
     use RDKafkaErrorCode as Code;
     match code {
         Some(Code::Authentication | Code::SaslAuthenticationFailed) => {
-            Undelivered::Ever(format!("{place}: it refuses this user and password"))
+            Undelivered::Ever("it refuses this user and password".into())
         }
-        Some(Code::SSL) if why.contains("certificate") => Undelivered::Ever(format!(
-            "{place}: its certificate is not trusted; ssl.ca.location names who vouches for it"
-        )),
+        Some(Code::SSL) if why.contains("certificate") => {
+            Undelivered::Ever("its certificate is not trusted; ssl.ca.location names who vouches for it".into())
+        }
         Some(Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::ClusterAuthorizationFailed) => {
-            Undelivered::Ever(format!("{place}: it does not allow this to the user ({why})"))
+            Undelivered::Ever(format!("it does not allow this to the user ({why})"))
         }
-        _ => Undelivered::Now(format!("{place}: {why}")),
+        _ => Undelivered::Now(why.clone()),
     }
 }
 
@@ -225,7 +225,7 @@ impl Broker {
             heard = told.trouble().or(heard);
             let is_over = begun.elapsed() > 2 * TIMEOUT;
             let error = error.or_else(|| flushed.err().filter(|_| is_over));
-            match (heard.as_ref().map(|heard| judged(&self.place, heard)), error) {
+            match (heard.as_ref().map(|heard| judged(heard).of(&self.place)), error) {
                 (Some(why @ Undelivered::Ever(_)), _) | (Some(why), Some(_)) => return Err(why),
                 (None, Some(error)) => return Err(self.failed(&error, told)),
                 (_, None) => {}
@@ -301,7 +301,7 @@ impl Queue for Group {
                 Err(failed)
             }
             None => match consumer.context().trouble() {
-                Some(heard) => Err(judged(&broker.place, &heard)),
+                Some(heard) => Err(judged(&heard).of(&broker.place)),
                 None => Ok(None),
             },
         }
