@@ -117,6 +117,14 @@ message.max.bytes=20000000
         self.port
     }
 
+    /// How many of the partitions of `provenance` have messages.
+    pub fn filled(&self) -> usize {
+        let client = client(self.inside, "nobody");
+        let has =
+            |partition: &i32| client.fetch_watermarks("provenance", *partition, ANSWER).is_ok_and(|(_, high)| high > 0);
+        (0..PARTITIONS).filter(has).count()
+    }
+
     /// Who vouches for its certificate.
     pub fn authority(&self) -> PathBuf {
         self.folder.path().join("authority.pem")

@@ -29,6 +29,22 @@ fn flowcept_shares_kafka() {
     flowcept_shares(&server, &theirs, &|| None, &|| settled(&server, "theirs"));
 }
 
+/// All documents of a workflow lie in one partition, for only there they have an order.
+#[test]
+fn a_workflow_lies_in_one_partition() {
+    if !need(&["java", "mvn"]) {
+        return;
+    }
+    let (_work, captured) = example();
+    let server = Broker::start(Doors::Open);
+    // What has no key goes into any of them, at each delivery.
+    for _ in 0..8 {
+        shipped(&captured, &["--to", &server.url(), "--channel", "provenance"]);
+        std::fs::remove_dir_all(captured.store.path().join("outlets")).expect("because it was made");
+    }
+    assert_eq!(server.filled(), 1);
+}
+
 #[test]
 fn flowcept_shares_rabbitmq() {
     if !need(&["python", "epmd", "apt-get", "openssl"]) {
