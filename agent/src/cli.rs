@@ -4,8 +4,11 @@ mod consume;
 mod doctor;
 mod query;
 mod run;
+mod services;
+mod settings;
 mod ship;
 mod show;
+mod spelling;
 mod spool;
 mod stream;
 
@@ -20,8 +23,11 @@ use serde_json::json;
 use crate::output::{self, tree};
 use crate::query::{Library, Question};
 use crate::session::inside;
+use crate::settings::Settings;
 use crate::store::Store;
 use crate::{exit_code, formats, intake};
+
+pub use spelling::ours;
 
 /// Zero-code workflow provenance: what ran, with which inputs and parameters, and what it produced.
 #[derive(Debug, Parser)]
@@ -30,6 +36,9 @@ pub struct Cli {
     /// Folder with the logs and their index [default: $XDG_STATE_HOME/flowcept or ~/.local/state/flowcept]
     #[arg(long, global = true, value_name = "FOLDER", env = "FLOWCEPT_STORE", hide_env_values = true)]
     store: Option<PathBuf>,
+    /// Settings to use [default: $FLOWCEPT_SETTINGS_PATH or ~/.flowcept/settings.yaml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    settings: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -111,9 +120,9 @@ enum Command {
         after_help = with_places("Examples:\n  flowcept ship --to redis://127.0.0.1:6379\n  MQ_URI=redis://user:password@queue flowcept ship --json\n  flowcept ship --to redis://127.0.0.1:6379 --stream flowcept\n  flowcept ship --to kafka://broker-1,broker-2 --channel provenance\n  MQ_URI='kafkas://user:password@broker?ssl.ca.location=ca.pem' flowcept ship\n  MQ_URI=amqps://user:password@queue flowcept ship\n  flowcept ship --to lmdb:flowcept_lmdb\n  flowcept ship --to jsonl:flowcept_buffer.jsonl\n\nDocuments are Flowcept's: its consumers and its tools take them as they are. A channel of Redis keeps nothing for who is not subscribed: what nobody took waits in the store, and the next `flowcept ship` goes on there. A stream keeps all until a `flowcept consume` has it; give that Redis `appendonly yes` and no eviction, or what it has is lost where it is killed. Kafka keeps all as long as its topic is told to; documents of one workflow go into one partition, acknowledged by all replicas. RabbitMQ keeps for each group of keepers that has been there once; where none has, what is sent waits in the store.")
     )]
     Ship {
-        /// Queue, database or file to deliver to; see below
-        #[arg(long, value_name = "URL", env = "MQ_URI", hide_env_values = true)]
-        to: String,
+        /// Queue, database or file to deliver to, see below; repeatable [default: what the settings enable, or $MQ_URI]
+        #[arg(long, value_name = "URL")]
+        to: Vec<String>,
         #[command(flatten)]
         name: Name,
         /// How long to try where a server cannot be reached, nobody is subscribed, or Flowcept has the database open, as 30s or 5m
@@ -128,17 +137,17 @@ enum Command {
         after_help = with_queues("Examples:\n  flowcept consume --from redis://127.0.0.1:6379 --into lmdb:flowcept_lmdb\n  flowcept consume --from redis://127.0.0.1:6379 --stream flowcept --into lmdb:flowcept_lmdb\n  flowcept consume --from kafka://broker --into mongodb://127.0.0.1\n\nMessages may be ours or of Flowcept's Python. One that cannot be kept is set aside with its reason, in FOLDER/quarantine or with MongoDB in the store's, and the others are kept. Of Kafka, RabbitMQ and a stream a message is settled once it is written or set aside: where a keeper dies, another of its group, or itself when it is started again, has what it had within seconds.")
     )]
     Consume {
-        /// Queue to read; see below
-        #[arg(long, value_name = "URL", env = "MQ_URI", hide_env_values = true)]
-        from: String,
+        /// Queue to read, see below [default: the settings' `mq`, or $MQ_URI]
+        #[arg(long, value_name = "URL")]
+        from: Option<String>,
         #[command(flatten)]
         name: Name,
-        /// The group of keepers that share what Kafka, RabbitMQ or a stream keeps: each message comes to one of them [default: flowcept]
+        /// The group of keepers that share what Kafka, RabbitMQ or a stream keeps: each message comes to one of them [default: the settings' `mq.group_id`, flowcept]
         #[arg(long, value_name = "NAME")]
         group: Option<String>,
-        /// Flowcept's database, mongodb://[USER:PASSWORD@]HOST[:PORT][,HOST…]/[DATABASE][?OPTION=VALUE&…] or lmdb:FOLDER
+        /// Flowcept's database, mongodb://[USER:PASSWORD@]HOST[:PORT][,HOST…]/[DATABASE][?OPTION=VALUE&…] or lmdb:FOLDER [default: the one that the settings enable]
         #[arg(long, value_name = "DATABASE")]
-        into: String,
+        into: Option<String>,
         /// How long to try at the end where Flowcept has the database open, as 30s or 5m
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s")]
         wait: std::time::Duration,
@@ -151,14 +160,60 @@ enum Command {
         after_help = with_queues("Examples:\n  flowcept stream --from redis://127.0.0.1:6379 | jq -c 'select(.status == \"ERROR\")'\n  flowcept stream --from redis://127.0.0.1:6379 --stream runs --group alerts | ./alert.py\n\nA program that reads the lines is a consumer of its own. With a group it gets all that Kafka, RabbitMQ or a stream keeps, and where it was stopped it goes on: a message is settled once it is written to stdout. A group that nobody reads any more keeps a stream from being shortened, and in RabbitMQ its queue (CHANNEL.GROUP) grows: remove it with redis-cli's XGROUP DESTROY, or rabbitmqctl's delete_queue.")
     )]
     Stream {
-        /// Queue to read; see below
-        #[arg(long, value_name = "URL", env = "MQ_URI", hide_env_values = true)]
-        from: String,
+        /// Queue to read, see below [default: the settings' `mq`, or $MQ_URI]
+        #[arg(long, value_name = "URL")]
+        from: Option<String>,
         #[command(flatten)]
         name: Name,
         /// The group of readers of Kafka, RabbitMQ or a stream that this one belongs to [default: none, and what comes from now on]
         #[arg(long, value_name = "NAME")]
         group: Option<String>,
+        /// Only these fields, separated by commas
+        #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
+        project: Vec<String>,
+    },
+    /// Count what a workflow has, as JSON
+    #[command(after_help = "Example:\n  flowcept workflow-count last")]
+    WorkflowCount {
+        /// An id, the beginning of one, a name, or `last`
+        #[arg(default_value = "last")]
+        workflow: String,
+    },
+    /// Write a settings file to begin with: $FLOWCEPT_SETTINGS_PATH or ~/.flowcept/settings.yaml
+    #[command(after_help = "Examples:\n  flowcept init-settings\n  flowcept --settings site.yaml init-settings --full")]
+    InitSettings {
+        /// All settings, and not only what most change
+        #[arg(long)]
+        full: bool,
+        /// Also where there is a file: what was there is kept beside it
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// List all settings: value, where it came from, and why it changes nothing where it does not
+    #[command(
+        after_help = "Examples:\n  flowcept show-settings\n  flowcept show-settings --json | jq 'map(select(.origin != \"default\"))'"
+    )]
+    ShowSettings {
+        /// JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change the settings file to one of Flowcept's profiles
+    #[command(after_help = profiles())]
+    ConfigProfile {
+        /// The profile
+        #[arg(value_name = "NAME", value_parser = crate::settings::profile::PROFILES.map(|(name, _)| name))]
+        profile: String,
+        /// Without asking
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Try each service that the settings enable, and tell what to do where one does not work
+    #[command(after_help = "Example:\n  flowcept check-services")]
+    CheckServices {
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
     },
     /// Print where the library is that watches a program from inside
     #[command(after_help = "Example:\n  LD_PRELOAD=$(flowcept preload-path) ./pipeline.sh; flowcept show last")]
@@ -209,18 +264,44 @@ enum StoreCommand {
 /// Where in a server.
 #[derive(Debug, Args)]
 struct Name {
-    /// The channel of a Redis server, which keeps nothing for who is not subscribed, the topic of Kafka, or the exchange of RabbitMQ
-    #[arg(long, value_name = "NAME", env = "MQ_CHANNEL", hide_env_values = true, default_value = "interception")]
-    channel: String,
-    /// The stream of a Redis server instead: it keeps all until each group of keepers has it
+    /// The channel of a Redis server, which keeps nothing for who is not subscribed, the topic of Kafka, or the exchange of RabbitMQ [default: the settings' `mq.channel`, interception]
+    #[arg(long, value_name = "NAME")]
+    channel: Option<String>,
+    /// The stream of a Redis server instead: it keeps all until each group of keepers has it [default: the settings' `mq.stream`]
     #[arg(long, value_name = "NAME")]
     stream: Option<String>,
 }
 
 impl Name {
-    fn place(&self) -> crate::sinks::Name<'_> {
-        crate::sinks::Name { channel: &self.channel, stream: self.stream.as_deref() }
+    /// For this URL: what is asked for, else what the settings say; of a stream they speak for Redis.
+    fn place<'a>(&'a self, settings: &'a Settings, url: &str) -> crate::sinks::Name<'a> {
+        let channel = self.channel.as_deref().or_else(|| settings.text("mq.channel")).unwrap_or_default();
+        let set = || settings.text("mq.stream").filter(|_| self.channel.is_none() && url.starts_with("redis:"));
+        crate::sinks::Name { channel, stream: self.stream.as_deref().or_else(set) }
     }
+}
+
+/// The queue that is named, or that the settings have.
+fn queue(named: Option<String>, settings: &Settings) -> Result<String> {
+    named.or_else(|| settings.queue()).with_context(|| {
+        format!("no queue is named: give --from, set MQ_URI, or set mq.enabled to true in {}", place_of(settings))
+    })
+}
+
+/// The settings file, for people.
+fn place_of(settings: &Settings) -> String {
+    match settings.file() {
+        Some(path) => path.display().to_string(),
+        None => "the settings (`flowcept init-settings` writes a file)".into(),
+    }
+}
+
+fn profiles() -> String {
+    let profiles = crate::settings::profile::PROFILES.iter().map(|(name, settings)| {
+        let settings = settings.iter().map(|(key, value)| format!("    {key}: {value}\n"));
+        format!("  {name}\n{}", settings.collect::<String>())
+    });
+    format!("Profiles:\n{}", profiles.collect::<String>())
 }
 
 #[derive(Debug, Args)]
@@ -237,9 +318,9 @@ struct RunArgs {
     /// A tag to record; repeatable
     #[arg(long)]
     tag: Vec<String>,
-    /// Who watches: the kernel's probes, which need rights, or the library, which needs none
-    #[arg(long, value_enum, default_value_t = Source::Auto)]
-    source: Source,
+    /// Who watches: the kernel's probes, which need rights, or the library, which needs none [default: the settings' `capture.source`, auto]
+    #[arg(long, value_enum)]
+    source: Option<Source>,
     /// Run the command as this user
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
@@ -252,9 +333,9 @@ struct RunArgs {
     /// How many seconds descendants are followed after the command has ended [default: until they end]
     #[arg(long, value_name = "SECONDS")]
     detach_after: Option<u64>,
-    /// Bytes of the ring between kernel and tracer
-    #[arg(long, value_name = "BYTES", env = "FLOWCEPT_RING_BYTES", default_value_t = 16 << 20, hide_env_values = true)]
-    ring_bytes: u32,
+    /// Bytes of the ring between kernel and tracer [default: the settings' `capture.ring_bytes`, 16 MiB]
+    #[arg(long, value_name = "BYTES")]
+    ring_bytes: Option<u32>,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -392,9 +473,11 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 32 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 32 << 20);
     }
-    let named = cli.store;
+    let (named, file) = (cli.store, cli.settings);
+    // Not for all: what is wrong with them is no matter where they are not used.
+    let settings = || Settings::find(file.clone());
     match cli.command {
-        Command::Run(args) => run::run(args, named),
+        Command::Run(args) => run::run(args, named, &settings()?),
         Command::Workflows { activity, since, json } => {
             show::workflows(&store(named)?, activity.as_deref(), since, json)
         }
@@ -402,13 +485,24 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Lineage(args) => lineage(&store(named)?, &args),
         Command::Export { workflow, format, files } => export(&store(named)?, &workflow, format, files),
         Command::Consume { from, name, group, into, wait, json } => {
-            consume::consume(named, &from, &name, group.as_deref(), &into, wait, json)
+            let settings = settings()?;
+            let from = queue(from, &settings)?;
+            consume::consume(named, &settings, &from, &name, group.as_deref(), into, wait, json)
         }
         Command::Query { filter, project, sort, limit } => {
             query::query(&store(named)?, &filter, &project, sort.as_deref(), limit)
         }
-        Command::Stream { from, name, group } => stream::stream(&from, &name, group.as_deref()),
-        Command::Ship { to, name, wait, json } => ship::ship(&store(named)?, &to, &name, wait, json),
+        Command::Stream { from, name, group, project } => {
+            let settings = settings()?;
+            let from = queue(from, &settings)?;
+            stream::stream(&from, name.place(&settings, &from), group.as_deref(), &project)
+        }
+        Command::WorkflowCount { workflow } => show::count(&store(named)?, &workflow),
+        Command::Ship { to, name, wait, json } => ship::ship(&store(named)?, &settings()?, &to, &name, wait, json),
+        Command::ShowSettings { json } => settings::show(&settings()?, json),
+        Command::InitSettings { full, yes } => settings::init(file, full, yes),
+        Command::ConfigProfile { profile, yes } => settings::apply(file, &profile, yes),
+        Command::CheckServices { json } => services::check(&settings()?, json),
         Command::Store { command: StoreCommand::Rebuild } => {
             let store = store(named)?;
             let count = store.rebuild()?;

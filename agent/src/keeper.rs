@@ -15,14 +15,24 @@ use database::Database;
 use document::{Document, Message};
 use quarantine::Quarantine;
 
-/// Bytes of messages that are written together, and how long the first of them waits for others.
+/// Bytes of messages that are written together, at most.
 const BATCH: usize = 4 << 20;
-const WITHIN: Duration = Duration::from_millis(500);
 /// Bytes of messages that may wait where the database cannot be written just now; then no more are read. With what is made of them
 /// they take some five times as much memory.
 const MOST: usize = 16 << 20;
 /// Between two attempts.
 pub const PAUSE: Duration = Duration::from_millis(200);
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffer {
+    /// How long the first of those that are written together waits for others.
+    pub within: Duration,
+    /// How many they are at most.
+    pub messages: usize,
+    /// Without fields that are null or empty text.
+    pub drops_empty: bool,
+}
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +53,7 @@ pub fn keep(
     queue: &mut dyn Queue,
     database: &mut dyn Database,
     quarantine: &mut Quarantine,
+    buffer: Buffer,
     patience: Duration,
     stopped: &mut dyn FnMut() -> bool,
     tell: &dyn Fn(&str),
@@ -55,13 +66,14 @@ pub fn keep(
         queue,
         database,
         quarantine,
+        buffer,
         waiting: Vec::new(),
         bytes: 0,
         taken: 0,
         due: Instant::now(),
         counts: Counts::default(),
     };
-    let ended = keeper.listen(stopped, tell);
+    let ended = keeper.listen(stopped, tell).and_then(|is_last| if is_last { Ok(()) } else { keeper.drain(patience) });
     // Also where it ends by an error.
     let counts = keeper.finish(patience)?;
     ended.map(|()| counts)
@@ -92,6 +104,7 @@ struct Keeper<'a> {
     queue: &'a mut dyn Queue,
     database: &'a mut dyn Database,
     quarantine: &'a mut Quarantine,
+    buffer: Buffer,
     waiting: Vec<(Document, Vec<u8>)>,
     bytes: usize,
     /// Messages since the queue was told that all is kept.
@@ -102,7 +115,8 @@ struct Keeper<'a> {
 }
 
 impl Keeper<'_> {
-    fn listen(&mut self, stopped: &mut dyn FnMut() -> bool, tell: &dyn Fn(&str)) -> Result<()> {
+    /// Until it is to end; whether a message said so.
+    fn listen(&mut self, stopped: &mut dyn FnMut() -> bool, tell: &dyn Fn(&str)) -> Result<bool> {
         let (mut of_queue, mut of_database) = (Trouble::new(tell), Trouble::new(tell));
         while !stopped() {
             if self.bytes >= MOST {
@@ -124,7 +138,7 @@ impl Keeper<'_> {
                             }
                         };
                         if is_last {
-                            return Ok(());
+                            return Ok(true);
                         }
                     }
                     Err(Undelivered::Ever(why)) => bail!("{why}"),
@@ -137,7 +151,25 @@ impl Keeper<'_> {
             let now = Instant::now();
             if self.taken > 0 && now >= self.due {
                 of_database.is(self.write().err());
-                self.due = Instant::now() + WITHIN;
+                self.due = Instant::now() + self.buffer.within;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes what a queue that keeps nothing has given already: nobody else gets it.
+    fn drain(&mut self, patience: Duration) -> Result<()> {
+        let (begun, mut nothing) = (Instant::now(), 0);
+        // That there was nothing may be an answer from before the end was wanted; the second is not.
+        while !self.queue.keeps() && nothing < 2 && self.bytes < MOST && begun.elapsed() <= patience {
+            match self.queue.message() {
+                Ok(Some(message)) => {
+                    if self.take(message)? {
+                        break;
+                    }
+                }
+                Ok(None) => nothing += 1,
+                Err(_) => break,
             }
         }
         Ok(())
@@ -147,16 +179,19 @@ impl Keeper<'_> {
     fn take(&mut self, message: Vec<u8>) -> Result<bool> {
         self.taken += 1;
         if self.taken == 1 {
-            self.due = Instant::now() + WITHIN;
+            self.due = Instant::now() + self.buffer.within;
         }
         match document::read(&message) {
-            Ok(Message::Document(document)) => {
+            Ok(Message::Document(mut document)) => {
+                if self.buffer.drops_empty {
+                    document::without_nothing(&mut document.fields);
+                }
                 let before = self.bytes;
                 self.bytes += message.len();
-                if before < BATCH && self.bytes >= BATCH {
+                self.waiting.push((*document, message));
+                if before < BATCH && self.bytes >= BATCH || self.waiting.len() == self.buffer.messages {
                     self.due = Instant::now();
                 }
-                self.waiting.push((*document, message));
             }
             Ok(Message::Stop) => return Ok(true),
             Ok(Message::Other) => self.counts.other += 1,
@@ -177,7 +212,7 @@ impl Keeper<'_> {
                 Some(*end)
             });
             let count = 1 + ends.take_while(|end| *end < BATCH).count();
-            let count = count.min(self.waiting.len());
+            let count = count.min(self.buffer.messages).min(self.waiting.len());
             let together: Vec<&Document> = self.waiting[..count].iter().map(|(document, _)| document).collect();
             let refused = self.database.keep(&together).map_err(|why| why.to_string())?;
             for (place, why) in &refused {

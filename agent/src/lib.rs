@@ -3,7 +3,7 @@
 //! Modules in reading order; upper ones may use lower ones, never the reverse (`cargo xtask tidy` checks):
 //!
 //! layers:
-//! cli > output > session query intake keeper > sinks context capture > store formats > exit_code workflow
+//! cli > output > session query intake keeper > sinks context capture > store formats > settings > exit_code workflow
 
 pub mod cli;
 
@@ -20,6 +20,8 @@ pub mod sinks;
 
 pub mod formats;
 pub mod store;
+
+pub mod settings;
 
 pub mod exit_code;
 pub mod workflow;

@@ -23,6 +23,7 @@ pub trait Sink {
     fn place(&self) -> &str;
 
     /// Delivers documents in their order: when it returns, who is there has them. Where it fails, somebody may have some of them.
+    /// With none it only connects, so that it shows what is in the way.
     fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered>;
 }
 

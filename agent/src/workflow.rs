@@ -40,6 +40,20 @@ pub struct Workflow {
     pub sources: Vec<String>,
     /// Version of flowcept.
     pub flowcept_version: String,
+    /// What the settings say of who runs it and where.
+    #[serde(default)]
+    pub declared: Declared,
+}
+
+/// Flowcept's settings that a workflow repeats.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Declared {
+    /// `experiment.user`; else the user's name stands for it.
+    pub user: Option<String>,
+    /// `sys_metadata.environment_id`; else the host's name stands for it.
+    pub environment: Option<String>,
+    /// `extra_metadata`.
+    pub extra: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Host and user.

@@ -162,6 +162,15 @@ fn doors_are_locked(server: &dyn Lasting, refused: Refused<'_>, good: &str) {
         assert!(said(&output).contains(wanted), "{wanted}: {}", said(&output));
         assert!(![SECRET, WRONG].iter().any(|s| said(&output).contains(s)), "{}", said(&output));
     }
+    // Whether it works is told the same way.
+    for (url, wanted) in refused.iter().map(|(url, wanted)| (&**url, Some(*wanted))).chain([(good, None)]) {
+        let mut command = std::process::Command::new(binary());
+        let output = command.arg("check-services").env("MQ_URI", url).env("MQ_CHANNEL", "provenance").output();
+        let output = output.expect("because the binary was just built");
+        assert_eq!(output.status.success(), wanted.is_none(), "{}", said(&output));
+        assert!(said(&output).contains(wanted.unwrap_or(" works ")), "{wanted:?}: {}", said(&output));
+        assert!(![SECRET, WRONG].iter().any(|s| said(&output).contains(s)), "{}", said(&output));
+    }
     let ours = Flowcept::new(None);
     let into = format!("lmdb:{}", ours.database().display());
     for arguments in [vec!["consume", "--into", &into], vec!["stream"]] {

@@ -17,6 +17,7 @@ mod mongodb;
 mod preload;
 mod queues;
 mod run;
+mod settings;
 mod sinks;
 mod spool;
 mod streams;

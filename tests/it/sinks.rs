@@ -661,6 +661,7 @@ fn secrets_stay_secret() {
         vec!["stream"],
         vec!["stream", "--stream", "provenance"],
         vec!["stream", "--stream", "provenance", "--group", "people"],
+        vec!["check-services"],
     ];
     for arguments in others {
         let mut command = Command::new(binary());

@@ -6,7 +6,8 @@ pub const REDACTED: &str = "REDACTED";
 const SECRET_NAMES: [&str; 9] =
     ["password", "passwd", "secret", "token", "api_key", "apikey", "api-key", "access_key", "credential"];
 
-fn is_secret_name(name: &str) -> bool {
+/// Whether something of this name is a secret.
+pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRET_NAMES.iter().any(|s| name.contains(s))
 }

@@ -10,16 +10,19 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use serde_json::json;
 
 use super::Name;
-use crate::keeper::{self, database::Database, quarantine::Quarantine};
+use crate::keeper::{self, Buffer, database::Database, quarantine::Quarantine};
+use crate::settings::Settings;
 use crate::sinks::{self, lmdb::Lmdb, mongodb::Mongo};
 
 /// Keeps what comes to the channel or stream.
+#[expect(clippy::too_many_arguments, reason = "each is an option of the command")]
 pub(super) fn consume(
     store: Option<PathBuf>,
+    settings: &Settings,
     from: &str,
     name: &Name,
     group: Option<&str>,
-    into: &str,
+    into: Option<String>,
     wait: Duration,
     as_json: bool,
 ) -> Result<ExitCode> {
@@ -28,19 +31,28 @@ pub(super) fn consume(
     [Signal::SIGINT, Signal::SIGTERM].into_iter().for_each(|signal| mask.add(signal));
     mask.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    let into = into.map_or_else(|| database(settings), Ok)?;
     let (mut database, beside): (Box<dyn Database>, PathBuf) = match into.strip_prefix("lmdb:") {
         Some(folder) => (Box::new(Lmdb::open(Path::new(folder))?), folder.into()),
         None if into.starts_with("mongodb:") => {
-            (Box::new(Mongo::open(into)?), super::as_it_is(store)?.folder().to_path_buf())
+            (Box::new(Mongo::open(&into)?), super::as_it_is(store)?.folder().to_path_buf())
         }
         None => bail!("--into takes lmdb:FOLDER, the folder of Flowcept's database, or mongodb://HOST"),
     };
     let aside = beside.join("quarantine");
-    let group = group.or(sinks::has_groups(from, name.place()).then_some("flowcept"));
-    let mut queue = sinks::queue(from, name.place(), group)?;
+    let name = name.place(settings, from);
+    let set = || settings.text("mq.group_id").filter(|id| *id != "auto").or(Some("flowcept"));
+    let group = group.or_else(|| set().filter(|_| sinks::has_groups(from, name)));
+    let mut queue = sinks::queue(from, name, group)?;
+    let buffer = Buffer {
+        within: Duration::from_secs_f64(settings.number("db_buffer.insertion_buffer_time_secs").unwrap_or_default()),
+        messages: settings.number("db_buffer.buffer_size").unwrap_or_default() as usize,
+        drops_empty: settings.is("db_buffer.remove_empty_fields"),
+    };
     let mut stopped = || signals.read_signal().is_ok_and(|signal| signal.is_some());
     let tell = |why: &str| eprintln!("flowcept: {why}; trying again");
-    let counts = keeper::keep(&mut *queue, &mut *database, &mut Quarantine::new(&aside), wait, &mut stopped, &tell)?;
+    let counts =
+        keeper::keep(&mut *queue, &mut *database, &mut Quarantine::new(&aside), buffer, wait, &mut stopped, &tell)?;
     if as_json {
         println!(
             "{}",
@@ -56,4 +68,19 @@ pub(super) fn consume(
         println!("{} could not be written and are left in {}", counts.left, queue.place());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The one that the settings enable.
+fn database(settings: &Settings) -> Result<String> {
+    let mut enabled = settings.databases();
+    let place = super::place_of(settings);
+    match enabled.len() {
+        0 => bail!(
+            "no database is named: give --into, or set databases.lmdb.enabled or databases.mongodb.enabled to true in {place}"
+        ),
+        1 => Ok(enabled.remove(0)),
+        _ => bail!(
+            "both databases are enabled in {place}, and a keeper fills one: name it with --into, and start another of another --group for the other"
+        ),
+    }
 }

@@ -1,5 +1,7 @@
 //! `flowcept doctor`: what this host can capture, found by trying. It changes nothing.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
@@ -15,13 +17,14 @@ pub(super) fn run(as_json: bool) -> Result<ExitCode> {
     let facts = Facts::probed();
     let tried = attempt();
     let inside = attempt_inside();
+    let other = other();
     let yes = |fact: Option<bool>| fact.map_or("not known", |f| if f { "yes" } else { "no" });
     if as_json {
         let value = json!({"kernel": facts.release, "may_load": facts.may_load(), "btf": facts.btf,
             "lockdown": facts.lockdown, "tracing_programs": facts.tracing, "ring_buffer": facts.ring_buffer,
             "task_storage": facts.task_storage, "works": tried.is_ok(),
             "why_not": tried.as_ref().err().map(|e| format!("{e:#}")), "library_works": inside.is_ok(),
-            "library_why_not": inside.as_ref().err().map(|e| format!("{e:#}"))});
+            "library_why_not": inside.as_ref().err().map(|e| format!("{e:#}")), "other_flowcept": other});
         println!("{value}");
     } else {
         println!("kernel                {}", facts.release);
@@ -41,11 +44,31 @@ pub(super) fn run(as_json: bool) -> Result<ExitCode> {
             Ok(()) => println!("library               works: /bin/true ran with it and left its records"),
             Err(error) => println!("library               does not work: {error:#}"),
         }
+        if let Some(other) = &other {
+            println!(
+                "first on PATH         {}, which is another flowcept: Flowcept's own commands are taken in its spelling here too, so put {} first",
+                other.display(),
+                own().parent().unwrap_or(&own()).display()
+            );
+        }
         println!(
             "not followed (told as gaps): io_uring, libaio, sockets, System V and anonymous shared memory, message queues, 32-bit programs"
         );
     }
     Ok(if tried.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(exit_code::FAILED) })
+}
+
+fn own() -> PathBuf {
+    std::env::current_exe().and_then(std::fs::canonicalize).unwrap_or_default()
+}
+
+/// The flowcept that `flowcept` starts, where it is not this one.
+fn other() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let is_program =
+        |file: &PathBuf| std::fs::metadata(file).is_ok_and(|facts| facts.is_file() && facts.mode() & 0o111 != 0);
+    let first = std::env::split_paths(&path).map(|folder| folder.join("flowcept")).find(is_program)?;
+    std::fs::canonicalize(&first).is_ok_and(|file| file != own()).then_some(first)
 }
 
 /// Lets a program run with the library in it.

@@ -3,24 +3,46 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use clap::ValueEnum;
 use flowcept_probes::Probes;
 use flowcept_provenance::lineage::Provenance;
 use nix::unistd::User;
 use uuid::Uuid;
 
-use super::{RunArgs, Source};
+use super::{RunArgs, Source, ship};
 use crate::session::launch::{self, Launch, NotExecuted};
 use crate::session::lease::Lease;
 use crate::session::{Finished, Request, Session, inside};
+use crate::settings::Settings;
 use crate::store::Store;
-use crate::workflow::Workflow;
+use crate::workflow::{Declared, Workflow};
 use crate::{capture, context, exit_code, formats, intake, session};
 
+/// How long the workflow of a command that has ended is delivered, where the settings say so; the rest waits for `flowcept ship`.
+const DELIVERY: Duration = Duration::from_secs(2);
+/// Bytes of `extra_metadata`: a document has at most 60 kB.
+const MOST_EXTRA: usize = 4_000;
+
+/// What is asked for, by the command line or else by the settings.
+struct Job<'a> {
+    args: &'a RunArgs,
+    settings: &'a Settings,
+    store: &'a Store,
+    source: Source,
+}
+
+impl Job<'_> {
+    fn probes(&self) -> Result<Probes> {
+        let set = self.settings.number("capture.ring_bytes").unwrap_or_default() as u32;
+        session::probes(self.args.ring_bytes.unwrap_or(set), &switched_off())
+    }
+}
+
 /// Runs the command under watch; the exit code is its own.
-pub(super) fn run(args: RunArgs, named: Option<PathBuf>) -> Result<ExitCode> {
+pub(super) fn run(args: RunArgs, named: Option<PathBuf>, settings: &Settings) -> Result<ExitCode> {
     let user = args.user.as_deref().map(find_user).transpose()?;
     // With -o nothing stays: the log lies in a folder that goes with us.
     let kept = args.output.is_none();
@@ -31,7 +53,9 @@ pub(super) fn run(args: RunArgs, named: Option<PathBuf>) -> Result<ExitCode> {
         }
         (None, named) => super::store(named)?,
     };
-    let result = watched(&args, user, &store);
+    let set = || settings.text("capture.source").and_then(|name| Source::from_str(name, true).ok());
+    let source = args.source.or_else(set).unwrap_or(Source::Auto);
+    let result = watched(&Job { args: &args, settings, store: &store, source }, user);
     if !kept {
         let _ = std::fs::remove_dir_all(store.folder());
     }
@@ -56,19 +80,19 @@ fn find_user(name: &str) -> Result<User> {
 }
 
 /// Runs the command under the watch of whoever was asked for, or is at hand.
-fn watched(args: &RunArgs, user: Option<User>, store: &Store) -> Result<ExitCode> {
-    if user.is_some() && args.source == Source::Both {
+fn watched(job: &Job<'_>, user: Option<User>) -> Result<ExitCode> {
+    if user.is_some() && job.source == Source::Both {
         bail!(NOT_AS_USER);
     }
-    let mut workflow = describe(args)?;
+    let mut workflow = describe(job)?;
     // git answers while the kernel verifies.
     let asked = context::ask_repository(workflow.directory.as_ref());
     let may_load = flowcept_probes::host::Facts::find().may_load();
-    let probes = match args.source {
+    let probes = match job.source {
         Source::Preload => None,
         Source::Auto if !may_load => None,
-        Source::Ebpf | Source::Both => Some(session::probes(args.ring_bytes, &switched_off())?),
-        Source::Auto => match session::probes(args.ring_bytes, &switched_off()) {
+        Source::Ebpf | Source::Both => Some(job.probes()?),
+        Source::Auto => match job.probes() {
             Ok(probes) => Some(probes),
             Err(error) => {
                 say(&format!("flowcept: {error:#}\n  the library watches instead\n"));
@@ -78,25 +102,25 @@ fn watched(args: &RunArgs, user: Option<User>, store: &Store) -> Result<ExitCode
     };
     workflow.repository = asked.answer();
     match probes {
-        Some(probes) => traced(args, user, store, workflow, probes),
-        None => watched_from_inside(args, user, store, workflow),
+        Some(probes) => traced(job, user, workflow, probes),
+        None => watched_from_inside(job, user, workflow),
     }
 }
 
-fn traced(args: &RunArgs, user: Option<User>, store: &Store, workflow: Workflow, probes: Probes) -> Result<ExitCode> {
+fn traced(job: &Job<'_>, user: Option<User>, workflow: Workflow, probes: Probes) -> Result<ExitCode> {
     let id = workflow.id;
-    let mut launch = Launch { command: args.command.clone(), user, environment: Vec::new() };
-    let lease = match args.source {
-        Source::Both => Some(Lease::take(store.spool_of(id), &mut launch)?),
+    let mut launch = Launch { command: job.args.command.clone(), user, environment: Vec::new() };
+    let lease = match job.source {
+        Source::Both => Some(Lease::take(job.store.spool_of(id), &mut launch)?),
         _ => None,
     };
     let request = Request { launch, workflow, lease };
-    let (mut session, mut child) = Session::start(probes, store, request)?;
+    let (mut session, mut child) = Session::start(probes, job.store, request)?;
     let end = session.follow_root(&mut child)?;
     let code = status(end.code);
     if end.living > 0 {
-        let limit = args.detach_after.map(Duration::from_secs);
-        if !args.quiet {
+        let limit = job.args.detach_after.map(Duration::from_secs);
+        if !job.args.quiet {
             let living = end.living;
             say(&format!("flowcept: {living} processes go on and are followed in the background; workflow {id}\n"));
         }
@@ -106,33 +130,33 @@ fn traced(args: &RunArgs, user: Option<User>, store: &Store, workflow: Workflow,
         }
         session.follow_stragglers(limit)?;
     }
-    finish(args, store, session, code)
+    finish(job, session, code)
 }
 
 const NOT_AS_USER: &str =
     "--user: the library watches as whoever runs the command, so run it as that user; or use --source ebpf";
 
 /// The command under the watch of the library.
-fn watched_from_inside(args: &RunArgs, user: Option<User>, store: &Store, mut workflow: Workflow) -> Result<ExitCode> {
+fn watched_from_inside(job: &Job<'_>, user: Option<User>, mut workflow: Workflow) -> Result<ExitCode> {
     if user.is_some() {
         bail!(NOT_AS_USER);
     }
-    let launch = Launch { command: args.command.clone(), user, environment: Vec::new() };
-    let folder = store.spool_of(workflow.id);
+    let launch = Launch { command: job.args.command.clone(), user, environment: Vec::new() };
+    let folder = job.store.spool_of(workflow.id);
     let mut child = inside::start(&folder, &mut workflow, launch)?;
     let ended = child.wait();
     if ended.is_err() {
         let _ = std::fs::remove_dir_all(&folder);
     }
     let code = status(ended?);
-    let kept = intake::take(store, &folder).and_then(|taken| match taken {
-        Some((workflow, told)) => keep(args, store, &workflow, &told),
+    let kept = intake::take(job.store, &folder).and_then(|taken| match taken {
+        Some((workflow, told)) => keep(job, &workflow, &told),
         None => Ok(format!(
             "flowcept: workflow {} goes on; the next command takes it in when its processes have ended\n",
             workflow.id
         )),
     });
-    conclude(args, kept, code)
+    conclude(job, kept, code)
 }
 
 /// The exit code that a shell gives for a code of wait(2).
@@ -145,33 +169,56 @@ fn say(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-fn finish(args: &RunArgs, store: &Store, session: Session, code: u8) -> Result<ExitCode> {
+fn finish(job: &Job<'_>, session: Session, code: u8) -> Result<ExitCode> {
     let finished = session.finish()?;
     // The command has done its work: trouble of ours is told and does not change its exit code.
     let Finished { workflow, told, log, trouble } = finished;
-    let entered = if args.output.is_some() { Ok(()) } else { store.enter(&workflow, &told, &log) };
-    let kept = entered.map_err(Into::into).and_then(|()| keep(args, store, &workflow, &told));
+    let entered = if job.args.output.is_some() { Ok(()) } else { job.store.enter(&workflow, &told, &log) };
+    let kept = entered.map_err(Into::into).and_then(|()| keep(job, &workflow, &told));
     if let Some(trouble) = trouble {
         say(&format!("flowcept: {trouble}\n"));
     }
-    conclude(args, kept, code)
+    conclude(job, kept, code)
 }
 
-fn conclude(args: &RunArgs, kept: Result<String>, code: u8) -> Result<ExitCode> {
+fn conclude(job: &Job<'_>, kept: Result<String>, code: u8) -> Result<ExitCode> {
     match kept {
-        Ok(summary) if !args.quiet => say(&summary),
+        Ok(summary) if !job.args.quiet => say(&summary),
         Ok(_) => {}
         Err(error) => say(&format!("flowcept: {error:#}\n")),
+    }
+    if job.args.output.is_none() && job.settings.text("project.db_flush_mode") == Some("online") {
+        deliver(job);
     }
     Ok(ExitCode::from(code))
 }
 
+/// Delivers what waits in the store to each place of the settings.
+fn deliver(job: &Job<'_>) {
+    let name = super::Name { channel: None, stream: None };
+    for url in job.settings.places() {
+        let until = Some(Instant::now() + DELIVERY);
+        let done = ship::deliver(job.store, &url, name.place(job.settings, &url), DELIVERY, until);
+        match done {
+            Ok(ship::Delivered { place, workflows, left: 0, .. }) => {
+                if !job.args.quiet {
+                    say(&format!("  delivered {workflows} workflows to {place}\n"));
+                }
+            }
+            Ok(ship::Delivered { place, left, .. }) => {
+                say(&format!("flowcept: {left} workflows wait for `flowcept ship` to {place}\n"));
+            }
+            Err(error) => say(&format!("flowcept: {error:#}; `flowcept ship` goes on there\n")),
+        }
+    }
+}
+
 /// Writes the run to the file asked for; the summary, at most six lines.
-fn keep(args: &RunArgs, store: &Store, workflow: &Workflow, told: &Provenance) -> Result<String> {
+fn keep(job: &Job<'_>, workflow: &Workflow, told: &Provenance) -> Result<String> {
     let inputs = formats::flowcept::inputs(told).len();
     let outputs: Vec<String> =
         formats::flowcept::outputs(told).iter().map(|g| told.entity(g.entity).last_path().to_string()).collect();
-    let further = match &args.output {
+    let further = match &job.args.output {
         Some(file) => {
             let text = super::jsonl(workflow, told, formats::flowcept::Files::All, &|_| 0);
             let mut out = std::fs::File::create(file).with_context(|| format!("write {}", file.display()))?;
@@ -180,7 +227,7 @@ fn keep(args: &RunArgs, store: &Store, workflow: &Workflow, told: &Provenance) -
         }
         None => {
             let example = outputs.last().map_or_else(String::new, |o| format!(" · flowcept lineage {o}"));
-            let elsewhere = store.index_elsewhere().map_or_else(String::new, |place| {
+            let elsewhere = job.store.index_elsewhere().map_or_else(String::new, |place| {
                 format!("\n  the store is on a network filesystem: its index lies in {}", place.display())
             });
             format!("flowcept show {}{example}{elsewhere}", &workflow.id.to_string()[..8])
@@ -204,8 +251,8 @@ fn keep(args: &RunArgs, store: &Store, workflow: &Workflow, told: &Provenance) -
     ))
 }
 
-fn describe(args: &RunArgs) -> Result<Workflow> {
-    let words: Vec<String> = args.command.iter().map(|w| w.to_string_lossy().into_owned()).collect();
+fn describe(job: &Job<'_>) -> Result<Workflow> {
+    let words: Vec<String> = job.args.command.iter().map(|w| w.to_string_lossy().into_owned()).collect();
     let base = words.first().map_or("", |w| w.rsplit('/').next().unwrap_or(w)).to_string();
     let variable = |name: &str| -> Result<Option<Uuid>> {
         match std::env::var(name) {
@@ -216,26 +263,38 @@ fn describe(args: &RunArgs) -> Result<Workflow> {
         }
     };
     let directory = std::env::current_dir().context("the working directory is gone")?;
-    if args.name.as_deref() == Some("last") {
+    if job.args.name.as_deref() == Some("last") {
         bail!("--name last: `last` means the newest workflow; choose another name");
     }
     Ok(Workflow {
         id: Uuid::new_v4(),
-        campaign: args.campaign.or(variable("FLOWCEPT_CAMPAIGN_ID")?).unwrap_or_else(Uuid::new_v4),
-        name: args.name.clone().unwrap_or(base),
-        parameters: args.param.clone(),
-        tags: args.tag.clone(),
+        campaign: job.args.campaign.or(variable("FLOWCEPT_CAMPAIGN_ID")?).unwrap_or_else(Uuid::new_v4),
+        name: job.args.name.clone().unwrap_or(base),
+        parameters: job.args.param.clone(),
+        tags: job.args.tag.clone(),
         command: capture::redact::arguments(words).iter().map(ToString::to_string).collect(),
         directory: directory.to_string_lossy().into_owned(),
         boot: capture::clock::boot_id(),
         host: context::host(),
-        sources: match args.source {
+        sources: match job.source {
             Source::Both => vec!["ebpf:tracepoint".into(), "preload".into()],
             _ => vec!["ebpf:tracepoint".into()],
         },
         flowcept_version: env!("CARGO_PKG_VERSION").into(),
+        declared: declared(job.settings)?,
         ..Workflow::default()
     })
+}
+
+fn declared(settings: &Settings) -> Result<Declared> {
+    let extra = settings.map("extra_metadata");
+    let bytes = serde_json::to_string(&extra)?.len();
+    if bytes > MOST_EXTRA {
+        let place = settings.origin("extra_metadata");
+        bail!("{place}: extra_metadata has {bytes} bytes, and each workflow repeats it: at most {MOST_EXTRA}");
+    }
+    let text = |name: &str| settings.text(name).filter(|text| !text.is_empty()).map(String::from);
+    Ok(Declared { user: text("experiment.user"), environment: text("sys_metadata.environment_id"), extra })
 }
 
 /// Mutation tests leave calls and programs out by name; release builds cannot.

@@ -1,40 +1,89 @@
-//! `flowcept ship`: what an outlet has not delivered yet.
+//! `flowcept ship`: what outlets have not delivered yet. Each has its own cursor, and one that is not there keeps none of the others.
 
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::Name;
+use crate::exit_code;
 use crate::formats::flowcept::{self, Files};
 use crate::query::Library;
+use crate::settings::Settings;
 use crate::sinks::{self, outlet::Outlet};
 use crate::store::Store;
 
-/// Delivers all that waits, oldest first.
-pub(super) fn ship(store: &Store, to: &str, name: &Name, wait: Duration, as_json: bool) -> Result<ExitCode> {
-    let sink = sinks::sink(to, name.place())?;
+/// What a place was given, and what waits for it still.
+pub(super) struct Delivered {
+    pub(super) place: String,
+    pub(super) workflows: usize,
+    documents: usize,
+    pub(super) left: usize,
+}
+
+/// Delivers all that waits, to these places or to those of the settings.
+pub(super) fn ship(
+    store: &Store,
+    settings: &Settings,
+    to: &[String],
+    name: &Name,
+    wait: Duration,
+    as_json: bool,
+) -> Result<ExitCode> {
+    let places = if to.is_empty() { settings.places() } else { to.to_vec() };
+    if places.is_empty() {
+        bail!(
+            "no place is named: give --to, set MQ_URI, or enable mq, a database or project.dump_buffer in {}",
+            super::place_of(settings)
+        );
+    }
+    let mut code = ExitCode::SUCCESS;
+    for url in &places {
+        match deliver(store, url, name.place(settings, url), wait, None) {
+            Ok(Delivered { place, workflows, documents, .. }) if as_json => {
+                println!("{}", json!({"to": place, "workflows": workflows, "documents": documents}));
+            }
+            Ok(Delivered { place, workflows, documents, .. }) => {
+                println!("{workflows} workflows in {documents} documents to {place}");
+            }
+            Err(error) => {
+                eprintln!("flowcept: {error:#}");
+                code = ExitCode::from(exit_code::FAILED);
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// Delivers what waits for one place, oldest first; after `until` no further workflow is begun.
+pub(super) fn deliver(
+    store: &Store,
+    url: &str,
+    name: sinks::Name<'_>,
+    wait: Duration,
+    until: Option<Instant>,
+) -> Result<Delivered> {
+    let sink = sinks::sink(url, name)?;
     let mut library = Library::open(store)?;
     let mut outlet = Outlet::open(store.folder(), sink, wait)?;
     let numbers: Vec<u64> = library.index().reader()?.workflows()?.into_iter().map(|(number, _)| number).collect();
     let waiting: Vec<u64> = numbers.into_iter().filter(|number| *number >= outlet.next()).collect();
-    let (mut workflows, mut count) = (0, 0);
+    let mut done = Delivered { place: outlet.place().into(), workflows: 0, documents: 0, left: waiting.len() };
     for number in &waiting {
+        if until.is_some_and(|until| Instant::now() > until) {
+            break;
+        }
         let run = library.run(*number)?;
         let base = |file: &_| run.base(file);
         let mut documents = vec![flowcept::workflow(&run.workflow, &run.told, &base)];
         documents.extend(flowcept::tasks(&run.workflow, &run.told, Files::Bounded, &base));
-        let left = waiting.len() - workflows;
+        let Delivered { workflows, left, .. } = done;
         outlet.deliver(*number, &documents).with_context(|| format!("{workflows} workflows delivered; {left} wait"))?;
         library.forget(*number);
-        workflows += 1;
-        count += documents.len();
+        done.workflows += 1;
+        done.documents += documents.len();
+        done.left -= 1;
     }
-    if as_json {
-        println!("{}", json!({"to": outlet.place(), "workflows": workflows, "documents": count}));
-    } else {
-        println!("{workflows} workflows in {count} documents to {}", outlet.place());
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(done)
 }

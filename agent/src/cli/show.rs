@@ -73,3 +73,12 @@ pub(super) fn show(store: &Store, name: &str, failed: bool, json: bool) -> Resul
     print!("{}", output::run::text(&run.workflow, told, part, output::Style::of_stdout()));
     Ok(ExitCode::SUCCESS)
 }
+
+/// Prints how many documents a run has in Flowcept's databases.
+pub(super) fn count(store: &Store, name: &str) -> Result<ExitCode> {
+    let run = Library::open(store)?.find(name)?;
+    let tasks = flowcept::tasks(&run.workflow, &run.told, flowcept::Files::Bounded, &|file| run.base(file));
+    let count = serde_json::json!({"workflow_id": run.workflow.id, "tasks": tasks.len(), "workflows": 1, "objects": 0});
+    println!("{count}");
+    Ok(ExitCode::SUCCESS)
+}

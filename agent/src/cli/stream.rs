@@ -7,16 +7,15 @@ use std::thread::sleep;
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use super::Name;
 use crate::keeper::{PAUSE, Trouble, document};
-use crate::sinks::{self, Undelivered};
+use crate::sinks::{self, Name, Undelivered};
 
 /// Lines that are written together where more wait.
 const BATCH: usize = 200;
 
-/// Prints what comes. Who reads no more ends it.
-pub(super) fn stream(from: &str, name: &Name, group: Option<&str>) -> Result<ExitCode> {
-    let mut queue = sinks::queue(from, name.place(), group)?;
+/// Prints what comes, or these fields of it. Who reads no more ends it.
+pub(super) fn stream(from: &str, name: Name<'_>, group: Option<&str>, project: &[String]) -> Result<ExitCode> {
+    let mut queue = sinks::queue(from, name, group)?;
     let tell = |why: &str| eprintln!("flowcept: {why}; trying again");
     let mut trouble = Trouble::new(&tell);
     let mut out = BufWriter::new(std::io::stdout().lock());
@@ -35,7 +34,12 @@ pub(super) fn stream(from: &str, name: &Name, group: Option<&str>) -> Result<Exi
         if let Some(message) = message {
             printed += 1;
             match document::decoded(&message) {
-                Ok(fields) => writeln!(out, "{}", Value::Object(fields))?,
+                Ok(mut fields) => {
+                    if !project.is_empty() {
+                        fields.retain(|name, _| project.contains(name));
+                    }
+                    writeln!(out, "{}", Value::Object(fields))?;
+                }
                 Err(why) => eprintln!("flowcept: a message cannot be printed: {why}"),
             }
         }

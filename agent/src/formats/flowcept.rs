@@ -232,6 +232,11 @@ fn merged<T: Clone, K: Hash + Eq>(list: &[&T], key: impl Fn(&T) -> K, join: impl
     out
 }
 
+/// Who is said to run it.
+fn user(w: &Workflow) -> &str {
+    w.declared.user.as_ref().unwrap_or(&w.host.user)
+}
+
 /// The workflow's document.
 pub fn workflow(w: &Workflow, told: &Provenance, base: Base<'_>) -> Value {
     let writer = Writer { workflow: w, told, base };
@@ -268,8 +273,8 @@ pub fn workflow(w: &Workflow, told: &Provenance, base: Base<'_>) -> Value {
         "type": "workflow", "workflow_id": w.id, "campaign_id": w.campaign, "parent_workflow_id": w.parent,
         "name": fit.line(&w.name, 500), "status": w.status(), "utc_timestamp": w.started as f64 / 1e9,
         "started_at": w.started as f64 / 1e9,
-        "ended_at": w.ended.map(|t| t as f64 / 1e9), "user": host.user, "sys_name": host.system,
-        "environment_id": host.node_name, "hostname": host.hostname, "node_name": host.node_name,
+        "ended_at": w.ended.map(|t| t as f64 / 1e9), "user": user(w), "sys_name": host.system,
+        "environment_id": w.declared.environment.as_ref().unwrap_or(&host.node_name), "hostname": host.hostname, "node_name": host.node_name,
         "login_name": host.user,
         "adapter_id": "flowcept", "flowcept_version": w.flowcept_version, "tags": tags,
         "used": {"command": fit.line(&w.command.join(" "), COMMAND_BYTES), "directory": fit.text(&w.directory),
@@ -278,6 +283,7 @@ pub fn workflow(w: &Workflow, told: &Provenance, base: Base<'_>) -> Value {
         "code_repository": repository,
         "machine_info": {"flowcept": machine},
         "host_os": host.distribution,
+        "extra_metadata": w.declared.extra,
         "compute_hardware": format!("{} × {}, {:.1} GiB of memory", host.cpus, host.cpu, gib),
         "custom_metadata": {
             "inputs": inputs.len(), "outputs": outputs.len(), "tasks": told.activities.len(), "exit_code": w.exit_code,
@@ -357,7 +363,7 @@ fn task(writer: &Writer<'_>, no: ActivityNo, parts: &Parts<'_>, makers: &Makers,
         json!({"type": "task", "subtype": subtype, "task_id": id, "workflow_id": w.id, "campaign_id": w.campaign,
             "parent_task_id": parent, "activity_id": bounded(&a.name, 200), "status": a.outcome.status(),
             "started_at": writer.seconds(a.started), "ended_at": a.ended.map(|t| writer.seconds(t)),
-            "hostname": w.host.hostname, "node_name": w.host.node_name, "login_name": w.host.user, "user": w.host.user,
+            "hostname": w.host.hostname, "node_name": w.host.node_name, "login_name": w.host.user, "user": user(w),
             "adapter_id": "flowcept"})
     };
     let words = a.arguments.iter().map(|s| fit.text(s).into()).collect::<Vec<Value>>();

@@ -100,6 +100,17 @@ pub fn read(bytes: &[u8]) -> Result<Message, String> {
     Ok(Message::Document(Box::new(Document { table, id, fields })))
 }
 
+/// Removes fields that are null or empty text, in maps too.
+pub fn without_nothing(fields: &mut Map<String, Value>) {
+    fields.retain(|_, value| match value {
+        Value::Object(inner) => {
+            without_nothing(inner);
+            true
+        }
+        value => !value.is_null() && *value != "",
+    });
+}
+
 /// As text that every reader takes, or where it is not: in the field of this name, or in the message itself.
 fn json(value: rmpv::Value, field: Option<&str>) -> Result<Value, String> {
     let wrong = |why: &str| match field {

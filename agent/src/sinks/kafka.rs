@@ -202,8 +202,26 @@ impl Sink for Topic {
 }
 
 impl Broker {
+    /// Asks for the topic.
+    fn reach(&self, producer: &BaseProducer<Told>) -> Result<(), Undelivered> {
+        let (begun, told) = (Instant::now(), producer.context());
+        loop {
+            let Err(error) = producer.client().fetch_metadata(Some(&self.topic), 10 * TICK) else { return Ok(()) };
+            // Now it says why, where it knows.
+            producer.poll(TICK);
+            match told.trouble() {
+                Some(heard) => return Err(judged(&heard).of(&self.place)),
+                None if begun.elapsed() > TIMEOUT => return Err(self.failed(&error, told)),
+                None => {}
+            }
+        }
+    }
+
     fn send(&self, producer: &BaseProducer<Told>, documents: &[Value]) -> Result<(), Undelivered> {
         let told = producer.context();
+        if documents.is_empty() {
+            return self.reach(producer);
+        }
         *told.delivered.lock().unwrap_or_else(PoisonError::into_inner) = (0, None);
         for document in documents {
             let text = |name: &str| document[name].as_str().unwrap_or_default();
