@@ -181,11 +181,8 @@ impl Keeper<'_> {
         if self.taken == 1 {
             self.due = Instant::now() + self.buffer.within;
         }
-        match document::read(&message) {
-            Ok(Message::Document(mut document)) => {
-                if self.buffer.drops_empty {
-                    document::without_nothing(&mut document.fields);
-                }
+        match document::read(&message, self.buffer.drops_empty) {
+            Ok(Message::Document(document)) => {
                 let before = self.bytes;
                 self.bytes += message.len();
                 self.waiting.push((*document, message));

@@ -3,6 +3,8 @@
 //!
 //! usage: bench-queue BINARY [--small]
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::{scope, sleep};
@@ -31,9 +33,12 @@ fn main() -> Result<()> {
     let Some(binary) = arguments.first() else { bail!("usage: bench-queue BINARY [--small]") };
     let binary = fs::canonicalize(binary).with_context(|| format!("find {binary}"))?;
     let small = arguments.iter().any(|a| a == "--small");
+    // Made by the tests that need it.
+    let python = harness::host::root().join("target/readers/bin/python");
+    let python = python.exists().then_some(python);
     println!(
-        "{:<16} {:>7} {:<8} {:>12} {:>16} {:>12}",
-        "documents/s", "bytes", "queue", "published", "redis-benchmark", "kept"
+        "{:<16} {:>7} {:<8} {:>12} {:>16} {:>12} {:>12}",
+        "documents/s", "bytes", "queue", "published", "redis-benchmark", "kept", "by Flowcept"
     );
     for (name, bytes, count) in KINDS {
         let documents: Vec<Value> = (0..if small { 2000 } else { count }).map(|i| document(i, bytes)).collect();
@@ -41,7 +46,16 @@ fn main() -> Result<()> {
         let server = Server::start(&["--appendonly", "yes"]);
         let published = channel(&server, &documents)?;
         let tool = tool(&server, documents.len(), size, &["publish", "other"])?;
-        println!("{name:<16} {size:>7} {:<8} {published:>12.0} {tool:>16.0} {:>12}", "channel", "");
+        let (mut kept, mut theirs) = ("".into(), "".into());
+        if let Some(python) = &python {
+            let ours = kept_by(&documents, python, |place| ours(&binary, place))?;
+            let few = &documents[..documents.len() / 10];
+            // Which is best depends on how long the disk takes.
+            let tried = [50, 500, 5000].map(|buffer| kept_by(few, python, |place| flowcept(python, buffer, place)));
+            let tried = tried.into_iter().collect::<Result<Vec<_>>>()?;
+            (kept, theirs) = (format!("{ours:.0}"), format!("{:.0}", tried.into_iter().fold(0.0, f64::max)));
+        }
+        println!("{name:<16} {size:>7} {:<8} {published:>12.0} {tool:>16.0} {kept:>12} {theirs:>12}", "channel");
         let (published, kept) = stream(&server, &documents, &binary)?;
         let tool = self::tool(&server, documents.len(), size, &["xadd", "other", "*", "message"])?;
         println!("{name:<16} {size:>7} {:<8} {published:>12.0} {tool:>16.0} {kept:>12.0}", "stream");
@@ -109,6 +123,80 @@ fn stream(server: &Server, documents: &[Value], binary: &Path) -> Result<(f64, f
     let said: Value = serde_json::from_slice(&keeper.wait_with_output()?.stdout)?;
     ensure!(said["kept"] == documents.len(), "{said}");
     Ok((published, documents.len() as f64 / wall))
+}
+
+/// Where a keeper is to keep what comes to a channel.
+struct Place<'a> {
+    port: u16,
+    folder: &'a Path,
+}
+
+/// From a channel into LMDB, as soon as it is sent; documents a second until the last is there.
+fn kept_by(documents: &[Value], python: &Path, keeper: impl Fn(&Place<'_>) -> Result<Command>) -> Result<f64> {
+    // Flowcept loses what it is slower than by more than 32 MB; here its Redis drops nobody.
+    let server = Server::start(&["--client-output-buffer-limit", "pubsub 0 0 0"]);
+    let folder = tempfile::tempdir()?;
+    let mut keeper = keeper(&Place { port: server.port, folder: folder.path() })?;
+    let mut keeper = keeper.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
+    let batches: Vec<(usize, Vec<u8>)> = documents.chunks(BATCH).map(requests).collect();
+    server.wait_for_subscribers(1);
+    let begun = Instant::now();
+    let script = harness::host::root().join("benches/queue/wait_for_rows.py");
+    let mut wait = Command::new(python);
+    let mut wait = wait.arg(script).arg(folder.path().join("lmdb")).arg(documents.len().to_string()).spawn()?;
+    publish(server.port, &batches)?;
+    ensure!(wait.wait()?.success(), "the documents could not be counted");
+    let wall = begun.elapsed().as_secs_f64();
+    keeper.kill()?;
+    keeper.wait()?;
+    Ok(documents.len() as f64 / wall)
+}
+
+/// PUBLISH of each document, as Redis has it on the wire: what is measured is the keeper, and not who sends.
+fn requests(documents: &[Value]) -> (usize, Vec<u8>) {
+    let request = |document| {
+        let message = packed(document);
+        let head = format!("*3\r\n$7\r\nPUBLISH\r\n$12\r\ninterception\r\n${}\r\n", message.len());
+        [head.as_bytes(), &message, b"\r\n"].concat()
+    };
+    (documents.len(), documents.iter().flat_map(request).collect())
+}
+
+fn publish(port: u16, batches: &[(usize, Vec<u8>)]) -> Result<()> {
+    let mut server = TcpStream::connect(("127.0.0.1", port))?;
+    let mut answers = [0; 4 * BATCH];
+    for (documents, batch) in batches {
+        server.write_all(batch)?;
+        server.read_exact(&mut answers[..4 * documents])?;
+        ensure!(answers.starts_with(b":1\r\n"), "the server said {}", String::from_utf8_lossy(&answers));
+    }
+    Ok(())
+}
+
+fn ours(binary: &Path, place: &Place<'_>) -> Result<Command> {
+    let mut command = Command::new(binary);
+    command.args(["consume", "--from", &format!("redis://127.0.0.1:{}", place.port), "--into"]);
+    command.arg(format!("lmdb:{}", place.folder.join("lmdb").display()));
+    Ok(command)
+}
+
+/// Flowcept 1.0.3's consumer, which writes so many together.
+fn flowcept(python: &Path, buffer: usize, place: &Place<'_>) -> Result<Command> {
+    let port = place.port;
+    let settings = place.folder.join("settings.yaml");
+    fs::write(
+        &settings,
+        format!(
+            "project: {{db_flush_mode: online}}\nmq: {{enabled: true, host: 127.0.0.1, port: {port}}}\n\
+             kv_db: {{enabled: true, host: 127.0.0.1, port: {port}}}\ndb_buffer: {{insertion_buffer_time_secs: 1, buffer_size: {buffer}}}\n\
+             databases: {{lmdb: {{enabled: true, path: {}}}}}\n",
+            place.folder.join("lmdb").display()
+        ),
+    )?;
+    let mut command = Command::new(python.with_file_name("flowcept"));
+    command.arg("--start-consumption-services").env("FLOWCEPT_SETTINGS_PATH", settings).env("HOME", place.folder);
+    command.stderr(Stdio::null());
+    Ok(command)
 }
 
 /// What the server's own tool reaches, as many requests in flight.

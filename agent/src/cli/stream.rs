@@ -33,13 +33,16 @@ pub(super) fn stream(from: &str, name: Name<'_>, group: Option<&str>, project: &
         let is_last = message.is_none();
         if let Some(message) = message {
             printed += 1;
-            match document::decoded(&message) {
-                Ok(mut fields) => {
-                    if !project.is_empty() {
-                        fields.retain(|name, _| project.contains(name));
-                    }
-                    writeln!(out, "{}", Value::Object(fields))?;
-                }
+            let line = if project.is_empty() {
+                document::line(&message)
+            } else {
+                document::decoded(&message).map(|mut fields| {
+                    fields.retain(|name, _| project.contains(name));
+                    Value::Object(fields).to_string()
+                })
+            };
+            match line {
+                Ok(line) => writeln!(out, "{line}")?,
                 Err(why) => eprintln!("flowcept: a message cannot be printed: {why}"),
             }
         }

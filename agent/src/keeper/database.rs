@@ -23,9 +23,7 @@ impl Database for Lmdb {
 
     fn keep(&mut self, documents: &[&Document]) -> Result<Vec<(usize, String)>, Undelivered> {
         let rows: Vec<(Table, &str)> = documents.iter().map(|d| (d.table, &*d.id)).collect();
-        let change =
-            |i: usize, before| serde_json::to_string(&merged(before, documents[i])).expect("because its keys are text");
-        self.update(&rows, &change).map(|()| Vec::new())
+        self.update(&rows, &|place: usize, before| merged(before, documents[place])).map(|()| Vec::new())
     }
 }
 
@@ -35,7 +33,9 @@ impl Database for Mongo {
     }
 
     fn keep(&mut self, documents: &[&Document]) -> Result<Vec<(usize, String)>, Undelivered> {
-        let changes: Vec<Change<'_>> = documents.iter().map(|d| (d.table, &*d.id, &d.fields)).collect();
+        let fields: Vec<_> = documents.iter().map(|document| document.fields()).collect();
+        let changes: Vec<Change<'_>> =
+            documents.iter().zip(&fields).map(|(d, fields)| (d.table, &*d.id, fields)).collect();
         self.join(&changes)
     }
 }

@@ -1,6 +1,7 @@
 //! Flowcept's own LMDB database, as its Python reads it: a table each for tasks and workflows, documents as JSON by their id. It is
 //! open only while something is written: Python's LMDB and ours cannot have it open at one time (their lock files differ).
 
+use std::borrow::Cow;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -21,7 +22,7 @@ const MAP_BYTES: usize = 1 << 40;
 const TABLES: [&str; 4] = ["tasks", "workflows", "agents", "dashboards"];
 
 /// What becomes of the row of this place in the list, as it is there: a document as JSON.
-type Change<'a> = &'a dyn Fn(usize, Option<Value>) -> String;
+type Change<'a> = &'a dyn Fn(usize, Option<Value>) -> Cow<'a, str>;
 
 /// A database in a folder.
 pub struct Lmdb {
@@ -100,7 +101,7 @@ impl Sink for Lmdb {
             if let (Table::Tasks, Some(task)) = (keys[place].0, row.as_object_mut()) {
                 as_row(task);
             }
-            row.to_string()
+            row.to_string().into()
         })
     }
 }
