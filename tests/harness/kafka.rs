@@ -207,6 +207,7 @@ impl Lasting for Broker {
         let mut settings = ClientConfig::new();
         let producer: BaseProducer = settings
             .set("bootstrap.servers", format!("127.0.0.1:{}", self.inside))
+            .set("message.max.bytes", "20000000")
             .create()
             .expect("because librdkafka takes it");
         producer.send(BaseRecord::<(), _>::to("provenance").payload(message)).expect("because there is room");
