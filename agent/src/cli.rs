@@ -276,7 +276,7 @@ impl Name {
     /// For this URL: what is asked for, else what the settings say; of a stream they speak for Redis.
     fn place<'a>(&'a self, settings: &'a Settings, url: &str) -> crate::sinks::Name<'a> {
         let channel = self.channel.as_deref().or_else(|| settings.text("mq.channel")).unwrap_or_default();
-        let set = || settings.text("mq.stream").filter(|_| self.channel.is_none() && url.starts_with("redis:"));
+        let set = || settings.text("mq.stream").filter(|_| self.channel.is_none() && crate::sinks::redis::is_url(url));
         crate::sinks::Name { channel, stream: self.stream.as_deref().or_else(set) }
     }
 }
@@ -410,7 +410,7 @@ enum As {
 /// Address space for the stack of a walk; memory only as far as it is used.
 const DEEP: usize = 1 << 30;
 
-const QUEUES: &str = "  Redis     redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]
+const QUEUES: &str = "  Redis     redis://[USER[:PASSWORD]@]HOST[:PORT][/DB][?cacertfile=FILE]; rediss: TLS
   Kafka     kafka://[USER:PASSWORD@]HOST[:PORT][,HOST…][?PROPERTY=VALUE…] (librdkafka's); kafkas: TLS
   RabbitMQ  amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST][?cacertfile=FILE]; amqps: TLS
 ";

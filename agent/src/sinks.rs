@@ -60,8 +60,8 @@ pub fn sink(url: &str, name: Name<'_>) -> Result<Box<dyn Sink>> {
         ("kafka" | "kafkas", None) => Box::new(kafka::Topic::open(url, name.channel)?),
         ("amqp" | "amqps", None) => Box::new(rabbitmq::Exchange::open(url, name.channel)?),
         ("mongodb", None) => Box::new(mongodb::Mongo::open(url)?),
-        ("redis", Some(stream)) => Box::new(stream::Stream::open(url, stream)?),
-        ("redis", None) => Box::new(channel::Channel::open(url, name.channel)?),
+        ("redis" | "rediss", Some(stream)) => Box::new(stream::Stream::open(url, stream)?),
+        ("redis" | "rediss", None) => Box::new(channel::Channel::open(url, name.channel)?),
         (scheme, _) => bail!(unusable(
             scheme,
             "redis://HOST, kafka://HOST, amqp://HOST, mongodb://HOST, lmdb:FOLDER and jsonl:FILE"
@@ -75,17 +75,19 @@ pub fn queue(url: &str, name: Name<'_>, group: Option<&str>) -> Result<Box<dyn Q
     Ok(match (scheme, name.stream, group) {
         ("kafka" | "kafkas", None, _) => Box::new(kafka::Group::open(url, name.channel, group)?),
         ("amqp" | "amqps", None, _) => Box::new(rabbitmq::Group::open(url, name.channel, group)?),
-        ("redis", Some(stream), Some(group)) => Box::new(stream::Group::open(url, stream, group)?),
-        ("redis", Some(stream), None) => Box::new(stream::Tail::open(url, stream)?),
-        ("redis", None, None) => Box::new(channel::Subscription::open(url, name.channel)?),
-        ("redis", None, Some(_)) => bail!("a channel of Redis has no groups of readers: give none, or a stream"),
+        ("redis" | "rediss", Some(stream), Some(group)) => Box::new(stream::Group::open(url, stream, group)?),
+        ("redis" | "rediss", Some(stream), None) => Box::new(stream::Tail::open(url, stream)?),
+        ("redis" | "rediss", None, None) => Box::new(channel::Subscription::open(url, name.channel)?),
+        ("redis" | "rediss", None, Some(_)) => {
+            bail!("a channel of Redis has no groups of readers: give none, or a stream")
+        }
         (scheme, _, _) => bail!(unusable(scheme, "redis://HOST, kafka://HOST and amqp://HOST")),
     })
 }
 
 /// Whether a queue keeps messages for groups of readers; a channel of Redis is the one that does not.
 pub fn has_groups(url: &str, name: Name<'_>) -> bool {
-    name.stream.is_some() || !url.starts_with("redis:")
+    name.stream.is_some() || !redis::is_url(url)
 }
 
 /// The rest of the URL may have a password.

@@ -4,20 +4,21 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::server::{Lasting, Process, free_port, is_process};
+use crate::server::{Lasting, Process, certificate, free_port, is_process};
 
 /// A server that ends with this.
 pub struct Server {
     /// Where it listens.
     pub port: u16,
     process: Process,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 is_process!(Server);
@@ -35,7 +36,25 @@ impl Server {
             .args(options);
         let answers = ["PONG", "NOAUTH Authentication required."];
         let process = Process::start(command, move || answers.contains(&&*ask(port, &["ping"])));
-        Self { port, process, _folder: folder }
+        Self { port, process, folder }
+    }
+
+    /// Starts one that wants this password, and its port for TLS.
+    pub fn locked(password: &str) -> (Self, u16) {
+        let (certificates, port) = (tempfile::tempdir().expect("because tests may write temporary files"), free_port());
+        certificate(certificates.path());
+        let at = |name: &str| certificates.path().join(name).to_string_lossy().into_owned();
+        let (authority, key) = (at("authority.pem"), at("key.pem"));
+        let files = ["--tls-cert-file", &authority, "--tls-key-file", &key, "--tls-ca-cert-file", &authority];
+        let more = ["--requirepass", password, "--tls-auth-clients", "no", "--tls-port", &port.to_string()];
+        let mut server = Self::start(&[&files[..], &more].concat());
+        server.folder = certificates;
+        (server, port)
+    }
+
+    /// Who vouches for its certificate.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.path().join("authority.pem")
     }
 
     /// What `redis-cli` says.

@@ -128,6 +128,33 @@ fn kafka_has_doors() {
 }
 
 #[test]
+fn redis_has_doors() {
+    if !need(&["python", "redis-cli", "openssl"]) {
+        return;
+    }
+    let (server, port) = harness::redis::Server::locked(SECRET);
+    let url = |user: &str, more: &str| format!("rediss://{user}127.0.0.1:{port}{more}");
+    let authority = |path: &Path| format!("?cacertfile={}", path.display());
+    let (trusted, none) = (authority(&server.authority()), authority(Path::new("/nowhere/ca.pem")));
+    let (wrong, right) = (format!(":{WRONG}@"), format!(":{}@", SECRET.replace('-', "%2D")));
+    let refused = [
+        (url(&wrong, &trusted), "it refuses this user and password"),
+        (url(&right, ""), "its certificate is not trusted"),
+        (url(&right, &none), "/nowhere/ca.pem cannot be read: No such file"),
+        (url(&wrong, "?verify=none"), "this URL of a Redis server has a parameter that flowcept does not know"),
+        (url(&wrong, "#insecure"), "this URL of a Redis server is wrong; it has the form redis://"),
+        (format!("redis://{wrong}127.0.0.1:{}{trusted}", server.port), "cannot be used with this; it has the form"),
+    ];
+    let good = url(&right, &trusted);
+    let captured = refused_everywhere(&refused, &good);
+    let count = captured.ask(&["export", "last"]).lines().count();
+    let place = format!("1 workflows in {count} documents to rediss://127.0.0.1:{port}/0 stream provenance\n");
+    assert_eq!(shipped(&captured, &["--to", &good, "--stream", "provenance"]), place);
+    let (_reader, lines) = crate::queues::printed(&[&good, "--stream", "provenance", "--group", "people"]);
+    assert_eq!(crate::queues::wait_for_lines(lines.path(), count).len(), count);
+}
+
+#[test]
 fn rabbitmq_has_doors() {
     if !need(&["python", "epmd", "apt-get", "openssl"]) {
         return;
@@ -155,6 +182,17 @@ fn rabbitmq_has_doors() {
 
 /// A server that wants TLS and a password gets both; who is refused is told why, and no secret is said.
 fn doors_are_locked(server: &dyn Lasting, refused: Refused<'_>, good: &str) {
+    let captured = refused_everywhere(refused, good);
+    let ours = Flowcept::new(None);
+    shipped(&captured, &["--to", good, "--channel", "provenance"]);
+    let keeper = Keeper::of(good, &ours.database(), &["--channel", "provenance"]);
+    settled(server, "flowcept");
+    keeper.stop(Signal::SIGTERM);
+    assert_eq!(keeper.counts()["kept"].as_u64(), Some(ours.has(&captured) as u64));
+}
+
+/// What is refused is told by each command, and no secret with it; what works, too. A run that can be shipped.
+fn refused_everywhere(refused: Refused<'_>, good: &str) -> Captured {
     let (_work, captured): (_, Captured) = example();
     for (url, wanted) in refused {
         let output = ship(&captured, &["--to", url, "--channel", "provenance", "--wait", "0s"]);
@@ -183,9 +221,5 @@ fn doors_are_locked(server: &dyn Lasting, refused: Refused<'_>, good: &str) {
             assert!(!said(&output).contains(WRONG), "{}", said(&output));
         }
     }
-    shipped(&captured, &["--to", good, "--channel", "provenance"]);
-    let keeper = Keeper::of(good, &ours.database(), &["--channel", "provenance"]);
-    settled(server, "flowcept");
-    keeper.stop(Signal::SIGTERM);
-    assert_eq!(keeper.counts()["kept"].as_u64(), Some(ours.has(&captured) as u64));
+    captured
 }

@@ -52,7 +52,7 @@ pub(super) fn check(settings: &Settings, as_json: bool) -> Result<ExitCode> {
 /// What a URL is of, for people.
 fn service(url: &str) -> &'static str {
     match url.split(':').next().unwrap_or_default() {
-        "redis" => "Redis",
+        "redis" | "rediss" => "Redis",
         "kafka" | "kafkas" => "Kafka",
         "amqp" | "amqps" => "RabbitMQ",
         "mongodb" => "MongoDB",

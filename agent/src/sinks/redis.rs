@@ -5,13 +5,26 @@ pub mod stream;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use redis::{Client, Connection, ErrorKind, IntoConnectionInfo, RedisError};
+use anyhow::{Context, Result, bail, ensure};
+use percent_encoding::percent_decode_str;
+use redis::{Client, Connection, ErrorKind, IntoConnectionInfo, RedisError, TlsCertificates};
 
 use super::Undelivered;
 
 /// To connect, and for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+const FORM: &str = "it has the form redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], or rediss:// for TLS, where ?cacertfile=FILE names \
+                    who vouches for the server";
+
+/// Whether a URL is of a Redis server.
+pub fn is_url(url: &str) -> bool {
+    matches!(scheme(url), "redis" | "rediss") && url.contains("://")
+}
+
+fn scheme(url: &str) -> &str {
+    url.split(':').next().unwrap_or_default()
+}
 
 /// A connection, made when it is needed.
 struct Server {
@@ -22,16 +35,26 @@ struct Server {
 }
 
 impl Server {
-    /// Of `redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]`; `name` is what it is used for there.
+    /// Of `redis[s]://[USER[:PASSWORD]@]HOST[:PORT][/DB][?cacertfile=FILE]`; `name` is what it is used for there.
     fn open(url: &str, name: &str) -> Result<Self> {
         // What the parser says may repeat the URL, and that has the password.
-        let form = "it has the form redis://[USER[:PASSWORD]@]HOST[:PORT][/DB]";
-        ensure!(url.starts_with("redis://"), "this is no URL of a Redis server that flowcept can use; {form}");
-        let info =
-            url.into_connection_info().ok().with_context(|| format!("this URL of a Redis server is wrong; {form}"))?;
-        let place = format!("redis://{}/{} {name}", info.addr(), info.redis_settings().db());
-        let client = Client::open(info).ok().with_context(|| format!("{place} cannot be used"))?;
-        Ok(Self { client, connection: None, place })
+        let wrong = || format!("this URL of a Redis server is wrong; {FORM}");
+        ensure!(is_url(url), "this is no URL of a Redis server that flowcept can use; {FORM}");
+        ensure!(!url.contains('#'), wrong());
+        let (bare, query) = url.split_once('?').unwrap_or((url, ""));
+        let info = bare.into_connection_info().ok().with_context(wrong)?;
+        let place = format!("{}://{}/{} {name}", scheme(url), info.addr(), info.redis_settings().db());
+        let client = match query.split_once('=') {
+            Some(("cacertfile", path)) => {
+                let path = percent_decode_str(path).decode_utf8_lossy().into_owned();
+                let authority = std::fs::read(&path).with_context(|| format!("{place}: {path} cannot be read"))?;
+                Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert: Some(authority) })
+            }
+            None if query.is_empty() => Client::open(info),
+            _ => bail!("this URL of a Redis server has a parameter that flowcept does not know; {FORM}"),
+        };
+        let unusable = || format!("{place} cannot be used with this; {FORM}");
+        Ok(Self { client: client.ok().with_context(unusable)?, connection: None, place })
     }
 
     /// Does something with the connection, which is made and prepared first where there is none, and dropped where it fails: what
@@ -77,6 +100,9 @@ fn failed(error: RedisError) -> Undelivered {
         ),
         (_, Some("NOPERM")) => Undelivered::Ever(format!("it does not allow this to the user ({error})")),
         (_, Some("WRONGTYPE")) => Undelivered::Ever("there is a key of this name, and it is no stream".into()),
+        _ if error.to_string().contains("certificate verify failed") => Undelivered::Ever(
+            "its certificate is not trusted; ?cacertfile=FILE in the URL names who vouches for it".into(),
+        ),
         _ => Undelivered::Now(error.to_string()),
     }
 }
