@@ -208,7 +208,7 @@ enum Command {
         #[arg(short, long)]
         yes: bool,
     },
-    /// Try each service that the settings enable, and tell what to do where one does not work
+    /// Try each service that the settings enable, tell how much waits there, and what to do where one does not work
     #[command(after_help = "Example:\n  flowcept check-services")]
     CheckServices {
         /// JSON instead of text
@@ -286,6 +286,11 @@ fn queue(named: Option<String>, settings: &Settings) -> Result<String> {
     named.or_else(|| settings.queue()).with_context(|| {
         format!("no queue is named: give --from, set MQ_URI, or set mq.enabled to true in {}", place_of(settings))
     })
+}
+
+/// The group of keepers.
+fn group(settings: &Settings) -> &str {
+    settings.text("mq.group_id").filter(|id| *id != "auto").unwrap_or("flowcept")
 }
 
 /// The settings file, for people.
@@ -502,7 +507,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::ShowSettings { json } => settings::show(&settings()?, json),
         Command::InitSettings { full, yes } => settings::init(file, full, yes),
         Command::ConfigProfile { profile, yes } => settings::apply(file, &profile, yes),
-        Command::CheckServices { json } => services::check(&settings()?, json),
+        Command::CheckServices { json } => services::check(&store(named)?, &settings()?, json),
         Command::Store { command: StoreCommand::Rebuild } => {
             let store = store(named)?;
             let count = store.rebuild()?;

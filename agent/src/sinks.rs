@@ -90,6 +90,16 @@ pub fn has_groups(url: &str, name: Name<'_>) -> bool {
     name.stream.is_some() || !redis::is_url(url)
 }
 
+/// Messages that a group of readers of a queue has not settled; none where nothing is kept for it, as it has not been there.
+pub fn lag(url: &str, name: Name<'_>, group: &str) -> Result<Option<u64>> {
+    match (url.split(':').next().unwrap_or_default(), name.stream) {
+        ("kafka" | "kafkas", _) => kafka::lag(url, name.channel, group).map(Some),
+        ("amqp" | "amqps", _) => rabbitmq::lag(url, name.channel, group),
+        (_, Some(name)) => stream::lag(url, name, group).map(Some),
+        _ => Ok(None),
+    }
+}
+
 /// The rest of the URL may have a password.
 fn unusable(scheme: &str, known: &str) -> String {
     match scheme {

@@ -15,7 +15,7 @@ use harness::server::Lasting;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::sinks::{Flowcept, Helper, Keeper, example, files, shipped};
+use crate::sinks::{Flowcept, Helper, Keeper, example, files, said, shipped};
 
 /// Each test with each queue, on a server of its own.
 macro_rules! with_each {
@@ -53,7 +53,7 @@ macro_rules! with_each {
     };
 }
 
-with_each! { keeps_what_nobody_reads loses_nothing_with_a_keeper brings_all_but_poison is_printed }
+with_each! { keeps_what_nobody_reads tells_what_waits loses_nothing_with_a_keeper brings_all_but_poison is_printed }
 
 /// Waits until a group has settled all that a queue has had.
 pub(crate) fn settled(server: &dyn Lasting, group: &str) {
@@ -142,6 +142,46 @@ fn loses_nothing_with_a_keeper(server: &mut dyn Lasting) {
     last.stop(Signal::SIGTERM);
     assert_eq!(last.counts()["kept"].as_u64(), Some(sent(&captured).len() as u64));
     ours.has(&captured);
+}
+
+/// `check-services` tells what waits: workflows in the store for the queue, and messages in the queue for the keepers.
+fn tells_what_waits(server: &mut dyn Lasting) {
+    let (_work, captured) = example();
+    let count = sent(&captured).len() as u64;
+    let waits = |server: &dyn Lasting| {
+        let mut command = Command::new(binary());
+        command
+            .arg("--store")
+            .arg(captured.store.path())
+            .args(["check-services", "--json"])
+            .env("MQ_URI", server.url());
+        command.env(if server.flags()[0] == "--stream" { "MQ_STREAM" } else { "MQ_CHANNEL" }, server.flags()[1]);
+        let output = command.output().expect("because the binary was just built");
+        let rows: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|why| panic!("{why}: {}", said(&output)));
+        (rows[0]["workflows_waiting"].as_u64(), rows[0]["messages_waiting"].as_u64())
+    };
+    known(server, &["flowcept"]);
+    assert_eq!(waits(server), (Some(1), Some(0)));
+    let to = [&["--to"], &of(&server.url(), server, &[])[..]]
+        .concat()
+        .iter()
+        .map(|word| word.to_string())
+        .collect::<Vec<_>>();
+    shipped(&captured, &to.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(waits(server), (Some(0), Some(count)));
+    server.kill();
+    server.restart();
+    assert_eq!(waits(server), (Some(0), Some(count)));
+    let ours = Flowcept::new(None);
+    let keeper = Keeper::of_queue(server, &ours.database(), &[]);
+    settled(server, "flowcept");
+    keeper.stop(Signal::SIGTERM);
+    assert_eq!(keeper.counts()["left"].as_u64(), Some(0));
+    assert_eq!(waits(server), (Some(0), Some(0)));
+    // Beyond what is kept no more is counted.
+    (0..3).for_each(|_| server.put(b"\x81\xa4type\xa4mark"));
+    assert_eq!(waits(server), (Some(0), Some(3)));
 }
 
 /// A program that reads 20,000 files arrives whole; poison is set aside as it came, once, and its neighbours are kept.

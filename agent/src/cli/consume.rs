@@ -41,8 +41,7 @@ pub(super) fn consume(
     };
     let aside = beside.join("quarantine");
     let name = name.place(settings, from);
-    let set = || settings.text("mq.group_id").filter(|id| *id != "auto").or(Some("flowcept"));
-    let group = group.or_else(|| set().filter(|_| sinks::has_groups(from, name)));
+    let group = group.or_else(|| sinks::has_groups(from, name).then(|| super::group(settings)));
     let mut queue = sinks::queue(from, name, group)?;
     let buffer = Buffer {
         within: Duration::from_secs_f64(settings.number("db_buffer.insertion_buffer_time_secs").unwrap_or_default()),

@@ -2,32 +2,37 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Error, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::settings::Settings;
+use crate::sinks::outlet;
+use crate::store::Store;
 use crate::{exit_code, sinks};
 
+/// What works.
+struct Works {
+    place: String,
+    /// Workflows of the store that wait to be shipped there, where any are.
+    workflows: Option<usize>,
+    /// Messages there that the keepers have not settled, where it keeps them.
+    messages: Option<u64>,
+}
+
 /// Tries each; what to do where one does not work.
-pub(super) fn check(settings: &Settings, as_json: bool) -> Result<ExitCode> {
-    let name = super::Name { channel: None, stream: None };
-    let mut urls = settings.places();
+pub(super) fn check(store: &Store, settings: &Settings, as_json: bool) -> Result<ExitCode> {
+    let places = settings.places();
+    let mut urls = places.clone();
     urls.extend(settings.databases());
     urls.dedup();
-    let mut rows = Vec::new();
-    for url in &urls {
-        let tried = sinks::sink(url, name.place(settings, url)).and_then(|mut sink| {
-            let reached = sink.deliver(&[]).map_err(|why| Error::msg(why.to_string()));
-            reached.map(|()| sink.place().to_string())
-        });
-        rows.push((url, tried));
-    }
+    let rows: Vec<_> = urls.iter().map(|url| (url, tried(store, settings, url, places.contains(url)))).collect();
     let works = rows.iter().all(|(_, tried)| tried.is_ok());
     if as_json {
         let rows: Value = rows
             .iter()
             .map(|(url, tried)| match tried {
-                Ok(place) => json!({"service": service(url), "place": place, "works": true}),
+                Ok(Works { place, workflows, messages }) => json!({"service": service(url), "place": place, "works": true,
+                    "workflows_waiting": workflows, "messages_waiting": messages}),
                 Err(why) => json!({"service": service(url), "works": false, "why": format!("{why:#}"), "do": advice(settings, url)}),
             })
             .collect();
@@ -35,7 +40,17 @@ pub(super) fn check(settings: &Settings, as_json: bool) -> Result<ExitCode> {
     } else {
         for (url, tried) in &rows {
             match tried {
-                Ok(place) => println!("{:<9} works          {place}", service(url)),
+                Ok(Works { place, workflows, messages }) => {
+                    println!("{:<9} works          {place}", service(url));
+                    let group = super::group(settings);
+                    let lines = [
+                        workflows
+                            .filter(|count| *count > 0)
+                            .map(|count| format!("{count} workflows wait for `flowcept ship`")),
+                        messages.map(|count| format!("{count} messages wait for the keepers of the group {group}")),
+                    ];
+                    lines.iter().flatten().for_each(|line| println!("{:>25}{line}", ""));
+                }
                 Err(why) => {
                     println!("{:<9} does not work  {why:#}\n{:>25}{}", service(url), "", advice(settings, url));
                 }
@@ -47,6 +62,22 @@ pub(super) fn check(settings: &Settings, as_json: bool) -> Result<ExitCode> {
     }
     super::settings::warn_of_readers(settings);
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::from(exit_code::FAILED) })
+}
+
+fn tried(store: &Store, settings: &Settings, url: &str, is_shipped_to: bool) -> Result<Works> {
+    let name = super::Name { channel: None, stream: None };
+    let name = name.place(settings, url);
+    let mut sink = sinks::sink(url, name)?;
+    sink.deliver(&[])?;
+    let workflows = || -> Result<usize> {
+        let next = outlet::next(store.folder(), sink.place())?;
+        Ok(store.index()?.reader()?.workflows()?.into_iter().filter(|(number, _)| *number >= next).count())
+    };
+    Ok(Works {
+        workflows: is_shipped_to.then(workflows).transpose()?,
+        messages: sinks::lag(url, name, super::group(settings))?,
+        place: sink.place().into(),
+    })
 }
 
 /// What a URL is of, for people.

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use percent_encoding::percent_decode_str;
-use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -346,4 +346,27 @@ impl Queue for Group {
     fn keeps(&self) -> bool {
         self.keeps
     }
+}
+
+/// Messages that a group of readers has not settled; one that has not been there begins with all.
+pub fn lag(url: &str, topic: &str, group: &str) -> Result<u64> {
+    let mut broker = Broker::open(url, topic, &[])?;
+    broker.settings.set("group.id", group);
+    let consumer: BaseConsumer<Told> = broker.client()?;
+    let wrong = |error: KafkaError| broker.failed(&error, consumer.context());
+    let known = consumer.fetch_metadata(Some(topic), TIMEOUT).map_err(wrong)?;
+    let mut list = TopicPartitionList::new();
+    for partition in known.topics().iter().flat_map(|topic| topic.partitions()) {
+        list.add_partition(topic, partition.id());
+    }
+    let mut lag = 0;
+    for partition in consumer.committed_offsets(list, TIMEOUT).map_err(wrong)?.elements() {
+        let (first, end) = consumer.fetch_watermarks(topic, partition.partition(), TIMEOUT).map_err(wrong)?;
+        let next = match partition.offset() {
+            Offset::Offset(next) => next.max(first),
+            _ => first,
+        };
+        lag += u64::try_from(end - next).unwrap_or(0);
+    }
+    Ok(lag)
 }

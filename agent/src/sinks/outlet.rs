@@ -30,6 +30,29 @@ struct Cursor {
     next: u64,
 }
 
+impl Cursor {
+    /// As it was noted in a file; where nothing was, all is to come.
+    fn of(path: &Path, place: &str) -> Result<Self> {
+        match File::open(path) {
+            Ok(file) => read(file).with_context(|| {
+                format!("read how far {place} has come; without {} all is delivered again", path.display())
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self { place: place.into(), next: 0 }),
+            Err(error) => Err(error).with_context(|| format!("open {}", path.display())),
+        }
+    }
+}
+
+/// The number of the next workflow of a store to be delivered to a place.
+pub fn next(store: &Path, place: &str) -> Result<u64> {
+    Cursor::of(&path_of(store, place), place).map(|cursor| cursor.next)
+}
+
+/// Where it is noted how far a place has come.
+fn path_of(store: &Path, place: &str) -> PathBuf {
+    store.join("outlets").join(format!("{}.json", file_name(place)))
+}
+
 /// Delivers the workflows of one store to one sink.
 pub struct Outlet {
     sink: Box<dyn Sink>,
@@ -49,22 +72,14 @@ impl Outlet {
             .mode(0o700)
             .create(&folder)
             .with_context(|| format!("make {}", folder.display()))?;
-        let path = folder.join(format!("{}.json", file_name(sink.place())));
+        let path = path_of(store, sink.place());
         let lock_path = path.with_extension("lock");
         let lock = OpenOptions::new().create(true).append(true).mode(0o600).open(&lock_path);
         let lock = lock.with_context(|| format!("open {}", lock_path.display()))?;
         if lock.try_lock().is_err() {
             bail!("another flowcept delivers to {} just now", sink.place());
         }
-        let cursor = match File::open(&path) {
-            Ok(file) => read(file).with_context(|| {
-                format!("read how far {} has come; without {} all is delivered again", sink.place(), path.display())
-            })?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Cursor { place: sink.place().to_string(), next: 0 }
-            }
-            Err(error) => return Err(error).with_context(|| format!("open {}", path.display())),
-        };
+        let cursor = Cursor::of(&path, sink.place())?;
         Ok(Self { sink, cursor, path, _lock: lock, patience })
     }
 

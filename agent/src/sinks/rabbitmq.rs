@@ -265,3 +265,22 @@ impl Queue for Group {
         self.name.is_some()
     }
 }
+
+/// Messages that wait for a group of readers, without those that a reader has just now; none where the group has not been there, for
+/// then none are kept.
+pub fn lag(url: &str, exchange: &str, group: &str) -> Result<Option<u64>> {
+    let server = Server::open(url, exchange)?;
+    let counted = server.wait(async {
+        let (_connection, channel) = server.connected().await?;
+        let options = QueueDeclareOptions { passive: true, ..Default::default() };
+        let queue = format!("{exchange}.{group}");
+        match channel.queue_declare(queue.into(), options, FieldTable::default()).await {
+            Ok(queue) => Ok(Some(queue.message_count().into())),
+            Err(error) => match error.kind() {
+                ErrorKind::ProtocolError(told) if told.get_id() == 404 => Ok(None),
+                _ => Err(failed(error)),
+            },
+        }
+    });
+    Ok(counted?)
+}

@@ -253,6 +253,45 @@ impl Queue for Tail {
     }
 }
 
+/// Entries that a group of readers has not settled; one that has not been there begins with all.
+pub fn lag(url: &str, stream: &str, group: &str) -> Result<u64> {
+    let mut server = Server::open(url, &format!("stream {stream}"))?;
+    let counted = server.with(
+        |_| Ok(()),
+        |connection| {
+            let all: u64 = redis::cmd("XLEN").arg(stream).query(connection).map_err(failed)?;
+            if all == 0 {
+                return Ok(0);
+            }
+            let groups = redis::cmd("XINFO").arg("GROUPS").arg(stream).query(connection);
+            let groups: StreamInfoGroupsReply = groups.map_err(failed)?;
+            let Some(group) = groups.groups.into_iter().find(|known| known.name == group) else { return Ok(all) };
+            let ahead = match group.lag {
+                Some(ahead) => ahead as u64,
+                // It does not know that any more once entries were removed and it was started again.
+                None => after(connection, stream, group.last_delivered_id)?,
+            };
+            Ok(group.pending as u64 + ahead)
+        },
+    );
+    Ok(counted?)
+}
+
+/// Counts the entries after this one.
+fn after(connection: &mut Connection, stream: &str, mut last: String) -> Result<u64, Undelivered> {
+    let mut count = 0;
+    loop {
+        let mut range = redis::cmd("XRANGE");
+        range.arg(stream).arg(format!("({last}")).arg("+").arg("COUNT").arg(READ);
+        let range: StreamRangeReply = range.query(connection).map_err(failed)?;
+        count += range.ids.len() as u64;
+        match range.ids.into_iter().next_back() {
+            Some(entry) => last = entry.id,
+            None => return Ok(count),
+        }
+    }
+}
+
 fn millis(time: Duration) -> u64 {
     time.as_secs() * 1000 + u64::from(time.subsec_millis())
 }
