@@ -4,22 +4,26 @@
 pub mod database;
 pub mod document;
 pub mod quarantine;
+mod writer;
 
-use std::thread::sleep;
+use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use crate::sinks::{Queue, Undelivered};
 use database::Database;
-use document::{Document, Message};
+use document::Message;
 use quarantine::Quarantine;
+use writer::{Batch, Writer, Written};
 
 /// Bytes of messages that are written together, at most.
 const BATCH: usize = 4 << 20;
-/// Bytes of messages that may wait where the database cannot be written just now; then no more are read. With what is made of them
-/// they take some five times as much memory.
+/// Bytes of messages that may wait or be written just now; then no more are read. With what is made of them they take some three
+/// times as much memory.
 const MOST: usize = 16 << 20;
+/// Between two looks whether the database is ready for more.
+const TICK: Duration = Duration::from_millis(2);
 /// Between two attempts.
 pub const PAUSE: Duration = Duration::from_millis(200);
 
@@ -51,7 +55,7 @@ pub struct Counts {
 /// wrong meanwhile; `patience` is how long a database is waited for at the end.
 pub fn keep(
     queue: &mut dyn Queue,
-    database: &mut dyn Database,
+    database: &mut (dyn Database + Send),
     quarantine: &mut Quarantine,
     buffer: Buffer,
     patience: Duration,
@@ -62,21 +66,25 @@ pub fn keep(
     if let Err(Undelivered::Ever(why)) = database.keep(&[]) {
         bail!("{why}");
     }
-    let mut keeper = Keeper {
-        queue,
-        database,
-        quarantine,
-        buffer,
-        waiting: Vec::new(),
-        bytes: 0,
-        taken: 0,
-        due: Instant::now(),
-        counts: Counts::default(),
-    };
-    let ended = keeper.listen(stopped, tell).and_then(|is_last| if is_last { Ok(()) } else { keeper.drain(patience) });
-    // Also where it ends by an error.
-    let counts = keeper.finish(patience)?;
-    ended.map(|()| counts)
+    scope(|scope| {
+        let mut keeper = Keeper {
+            queue,
+            writer: Writer::start(scope, database),
+            quarantine,
+            buffer,
+            waiting: Batch::new(),
+            bytes: 0,
+            writing: 0,
+            taken: 0,
+            due: Instant::now(),
+            counts: Counts::default(),
+        };
+        let ended = keeper.listen(stopped, tell);
+        let ended = ended.and_then(|is_last| if is_last { Ok(()) } else { keeper.drain(patience) });
+        // Also where it ends by an error.
+        let counts = keeper.finish(patience)?;
+        ended.map(|()| counts)
+    })
 }
 
 /// Tells what goes wrong once, and not at each attempt.
@@ -102,11 +110,14 @@ impl<'a> Trouble<'a> {
 
 struct Keeper<'a> {
     queue: &'a mut dyn Queue,
-    database: &'a mut dyn Database,
+    writer: Writer,
     quarantine: &'a mut Quarantine,
     buffer: Buffer,
-    waiting: Vec<(Document, Vec<u8>)>,
+    waiting: Batch,
+    /// Of what waits.
     bytes: usize,
+    /// Of what the writer has.
+    writing: usize,
     /// Messages since the queue was told that all is kept.
     taken: usize,
     /// When it is to be told so, if there are any.
@@ -119,8 +130,13 @@ impl Keeper<'_> {
     fn listen(&mut self, stopped: &mut dyn FnMut() -> bool, tell: &dyn Fn(&str)) -> Result<bool> {
         let (mut of_queue, mut of_database) = (Trouble::new(tell), Trouble::new(tell));
         while !stopped() {
-            if self.bytes >= MOST {
-                sleep(PAUSE);
+            if self.bytes + self.writing >= MOST {
+                if of_database.told.is_some() {
+                    sleep(PAUSE);
+                }
+                if let Some(written) = self.collect(true) {
+                    of_database.is(written.err());
+                }
             } else {
                 match self.queue.message() {
                     Ok(message) => {
@@ -148,10 +164,18 @@ impl Keeper<'_> {
                     }
                 }
             }
-            let now = Instant::now();
-            if self.taken > 0 && now >= self.due {
-                of_database.is(self.write().err());
-                self.due = Instant::now() + self.buffer.within;
+            if let Some(written) = self.collect(false) {
+                of_database.is(written.err());
+            }
+            if self.taken > 0 && Instant::now() >= self.due {
+                let is_free = !self.writer.is_busy();
+                if self.queue.keeps() {
+                    of_database.is(self.write().err());
+                } else if is_free {
+                    self.give();
+                }
+                let is_much = self.bytes >= BATCH || self.waiting.len() >= self.buffer.messages;
+                self.due = Instant::now() + if is_free && !is_much { self.buffer.within } else { TICK };
             }
         }
         Ok(false)
@@ -161,7 +185,7 @@ impl Keeper<'_> {
     fn drain(&mut self, patience: Duration) -> Result<()> {
         let (begun, mut nothing) = (Instant::now(), 0);
         // That there was nothing may be an answer from before the end was wanted; the second is not.
-        while !self.queue.keeps() && nothing < 2 && self.bytes < MOST && begun.elapsed() <= patience {
+        while !self.queue.keeps() && nothing < 2 && self.bytes + self.writing < MOST && begun.elapsed() <= patience {
             match self.queue.message() {
                 Ok(Some(message)) => {
                     if self.take(message)? {
@@ -200,25 +224,67 @@ impl Keeper<'_> {
         Ok(false)
     }
 
-    /// Writes what waits, some at a time for what a database has open at once is memory, and tells the queue; why that cannot be
-    /// done now.
-    fn write(&mut self) -> Result<(), String> {
-        while !self.waiting.is_empty() {
-            let ends = self.waiting.iter().scan(0, |end, (_, message)| {
-                *end += message.len();
-                Some(*end)
-            });
-            let count = 1 + ends.take_while(|end| *end < BATCH).count();
-            let count = count.min(self.buffer.messages).min(self.waiting.len());
-            let together: Vec<&Document> = self.waiting[..count].iter().map(|(document, _)| document).collect();
-            let refused = self.database.keep(&together).map_err(|why| why.to_string())?;
-            for (place, why) in &refused {
-                self.quarantine.put(&self.waiting[*place].1, why).map_err(|why| format!("{why:#}"))?;
+    /// Gives the writer some of what waits: what a database has open at once is memory.
+    fn give(&mut self) {
+        let ends = self.waiting.iter().scan(0, |end, (_, message)| {
+            *end += message.len();
+            Some(*end)
+        });
+        let count = 1 + ends.take_while(|end| *end < BATCH).count();
+        let rest = self.waiting.split_off(count.min(self.buffer.messages).min(self.waiting.len()));
+        let batch = std::mem::replace(&mut self.waiting, rest);
+        self.writing = bytes(&batch);
+        self.bytes -= self.writing;
+        if self.waiting.is_empty() && !self.queue.keeps() {
+            self.taken = 0;
+        }
+        if !batch.is_empty() {
+            self.writer.give(batch);
+        }
+    }
+
+    /// Takes back from the writer what it has, once it is written or cannot be written now.
+    fn collect(&mut self, is_waited_for: bool) -> Option<Result<(), String>> {
+        let (batch, written): Written = self.writer.written(is_waited_for)?;
+        self.writing = 0;
+        let refused = match written {
+            Ok(refused) => refused,
+            Err(why) => {
+                self.again(batch);
+                return Some(Err(why.to_string()));
             }
-            self.bytes -= self.waiting.drain(..count).map(|(_, message)| message.len()).sum::<usize>();
-            self.counts.aside += refused.len() as u64;
-            let count = count - refused.len();
-            self.counts.kept += count as u64;
+        };
+        self.counts.kept += (batch.len() - refused.len()) as u64;
+        let mut batch: Vec<_> = batch.into_iter().map(Some).collect();
+        let mut refused = refused.into_iter().filter_map(|(place, why)| Some((batch[place].take()?, why)));
+        while let Some((message, why)) = refused.next() {
+            if let Err(error) = self.quarantine.put(&message.1, &why) {
+                let rest = std::iter::once(message).chain(refused.map(|(message, _)| message)).collect();
+                self.again(rest);
+                return Some(Err(format!("{error:#}")));
+            }
+            self.counts.aside += 1;
+        }
+        Some(Ok(()))
+    }
+
+    /// What could not be written waits before the rest.
+    fn again(&mut self, mut batch: Batch) {
+        self.bytes += bytes(&batch);
+        batch.append(&mut self.waiting);
+        self.waiting = batch;
+        self.taken = self.taken.max(1);
+        self.due = Instant::now() + PAUSE;
+    }
+
+    /// Writes all that waits, and tells the queue; why that cannot be done now.
+    fn write(&mut self) -> Result<(), String> {
+        loop {
+            self.collect(true).unwrap_or(Ok(()))?;
+            if self.waiting.is_empty() {
+                break;
+            }
+            self.give();
         }
         self.queue.settle().map_err(|why| why.to_string())?;
         self.taken = 0;
@@ -244,4 +310,8 @@ impl Keeper<'_> {
         }
         Ok(self.counts)
     }
+}
+
+fn bytes(batch: &Batch) -> usize {
+    batch.iter().map(|(_, message)| message.len()).sum()
 }

@@ -32,7 +32,7 @@ pub(super) fn consume(
     mask.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let into = into.map_or_else(|| database(settings), Ok)?;
-    let (mut database, beside): (Box<dyn Database>, PathBuf) = match into.strip_prefix("lmdb:") {
+    let (mut database, beside): (Box<dyn Database + Send>, PathBuf) = match into.strip_prefix("lmdb:") {
         Some(folder) => (Box::new(Lmdb::open(Path::new(folder))?), folder.into()),
         None if into.starts_with("mongodb:") => {
             (Box::new(Mongo::open(&into)?), super::as_it_is(store)?.folder().to_path_buf())

@@ -52,7 +52,7 @@ const TABLES: [&str; 5] = ["used", "generated", "custom_metadata", "telemetry_at
 
 /// A message as a line of JSON; why it is none.
 pub fn line(bytes: &[u8]) -> Result<String, String> {
-    written(&fields(bytes)?)
+    written(&fields(bytes)?, bytes.len())
 }
 
 /// A message as JSON; why it is none.
@@ -111,11 +111,12 @@ pub fn read(bytes: &[u8], drops_empty: bool) -> Result<Message, String> {
         }
         None => None,
     };
+    let row = written(&fields, bytes.len())?;
     let id = id.ok_or_else(|| format!("`{name}` is no text"))?;
     if id.len() > LONGEST_ID {
         return Err(format!("`{name}` has {} bytes, and a key of LMDB at most {LONGEST_ID}", id.len()));
     }
-    Ok(Message::Document(Box::new(Document { table, id, row: written(&fields)? })))
+    Ok(Message::Document(Box::new(Document { table, id, row })))
 }
 
 /// Fields of a message; of several with one name the last counts.
@@ -235,9 +236,10 @@ fn is_empty(value: &mut ValueRef<'_>) -> bool {
     }
 }
 
-/// As text that every reader takes.
-fn written(fields: &Fields<'_>) -> Result<String, String> {
-    let mut out = vec![b'{'];
+/// As text that every reader takes; of a message of so many bytes it is hardly longer.
+fn written(fields: &Fields<'_>, bytes: usize) -> Result<String, String> {
+    let mut out = Vec::with_capacity(bytes + bytes / 2);
+    out.push(b'{');
     for (place, (name, field)) in fields.iter().enumerate() {
         if place > 0 {
             out.push(b',');
