@@ -185,7 +185,10 @@ impl Keeper<'_> {
     fn drain(&mut self, patience: Duration) -> Result<()> {
         let (begun, mut nothing) = (Instant::now(), 0);
         // That there was nothing may be an answer from before the end was wanted; the second is not.
-        while !self.queue.keeps() && nothing < 2 && self.bytes + self.writing < MOST && begun.elapsed() <= patience {
+        while !self.queue.keeps() && nothing < 2 && begun.elapsed() <= patience {
+            if self.bytes + self.writing >= MOST && self.write().is_err() {
+                break;
+            }
             match self.queue.message() {
                 Ok(Some(message)) => {
                     if self.take(message)? {

@@ -5,8 +5,8 @@ use serde_json::{Number, Value, json};
 use super::table::{Key, Kind};
 
 /// Words for true; Flowcept takes them too.
-const YES: [&str; 7] = ["true", "yes", "y", "t", "on", "1", "True"];
-const NO: [&str; 7] = ["false", "no", "n", "f", "off", "0", "False"];
+const YES: [&str; 6] = ["true", "yes", "y", "t", "on", "1"];
+const NO: [&str; 6] = ["false", "no", "n", "f", "off", "0"];
 
 /// A value that is no list and no map. Numbers and words may stand in quotes, as what a variable gives does.
 pub(super) fn scalar(key: &Key, text: &str) -> Result<Value, String> {
