@@ -16,6 +16,7 @@ use flowcept_agent::formats::flowcept::packed;
 use flowcept_agent::sinks::redis::channel::{Channel, Subscription};
 use flowcept_agent::sinks::redis::stream::Stream;
 use flowcept_agent::sinks::{Queue, Sink, Undelivered};
+use harness::python::python;
 use harness::redis::Server;
 use harness::server::Lasting;
 use nix::sys::signal::{Signal, kill};
@@ -33,9 +34,7 @@ fn main() -> Result<()> {
     let Some(binary) = arguments.first() else { bail!("usage: bench-queue BINARY [--small]") };
     let binary = fs::canonicalize(binary).with_context(|| format!("find {binary}"))?;
     let small = arguments.iter().any(|a| a == "--small");
-    // Made by the tests that need it.
-    let python = harness::host::root().join("target/readers/bin/python");
-    let python = python.exists().then_some(python);
+    let python = &python();
     println!(
         "{:<16} {:>7} {:<8} {:>12} {:>16} {:>12} {:>12}",
         "documents/s", "bytes", "queue", "published", "redis-benchmark", "kept", "by Flowcept"
@@ -46,16 +45,12 @@ fn main() -> Result<()> {
         let server = Server::start(&["--appendonly", "yes"]);
         let published = channel(&server, &documents)?;
         let tool = tool(&server, documents.len(), size, &["publish", "other"])?;
-        let (mut kept, mut theirs) = ("".into(), "".into());
-        if let Some(python) = &python {
-            let ours = kept_by(&documents, python, |place| ours(&binary, place))?;
-            let few = &documents[..documents.len() / 10];
-            // Which is best depends on how long the disk takes.
-            let tried = [50, 500, 5000].map(|buffer| kept_by(few, python, |place| flowcept(python, buffer, place)));
-            let tried = tried.into_iter().collect::<Result<Vec<_>>>()?;
-            (kept, theirs) = (format!("{ours:.0}"), format!("{:.0}", tried.into_iter().fold(0.0, f64::max)));
-        }
-        println!("{name:<16} {size:>7} {:<8} {published:>12.0} {tool:>16.0} {kept:>12} {theirs:>12}", "channel");
+        let kept = kept_by(&documents, python, |place| ours(&binary, place))?;
+        let few = &documents[..documents.len() / 10];
+        // Which buffer is best depends on how long the disk takes.
+        let theirs = [50, 500, 5000].map(|buffer| kept_by(few, python, |place| flowcept(python, buffer, place)));
+        let theirs = theirs.into_iter().collect::<Result<Vec<_>>>()?.into_iter().fold(0.0, f64::max);
+        println!("{name:<16} {size:>7} {:<8} {published:>12.0} {tool:>16.0} {kept:>12.0} {theirs:>12.0}", "channel");
         let (published, kept) = stream(&server, &documents, &binary)?;
         let tool = self::tool(&server, documents.len(), size, &["xadd", "other", "*", "message"])?;
         println!("{name:<16} {size:>7} {:<8} {published:>12.0} {tool:>16.0} {kept:>12.0}", "stream");

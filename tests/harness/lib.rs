@@ -6,6 +6,7 @@ pub mod kafka;
 pub mod lua;
 pub mod mongodb;
 pub mod oracle;
+pub mod python;
 pub mod rabbitmq;
 pub mod random;
 pub mod redis;

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use harness::host::{binary, need, root};
 use harness::kafka::{Broker, Doors};
+use harness::python::python;
 use harness::rabbitmq::Server;
 use harness::run::Captured;
 use harness::server::{Lasting, free_port};
 use nix::sys::signal::Signal;
 
-use crate::export::python;
 use crate::queues::{known, settled};
 use crate::sinks::{Flowcept, Helper, Keeper, Mq, example, program, said, ship, shipped};
 

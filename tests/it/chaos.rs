@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use harness::host::{binary, library, need, root};
 use harness::kafka::{Broker, Doors};
+use harness::python::python;
 use harness::rabbitmq;
 use harness::random::Random;
 use harness::server::Lasting;
 use nix::sys::signal::Signal;
 
-use crate::export::python;
 use crate::queues::{known, settled};
 use crate::sinks::{Flowcept, Helper, Keeper, said};
 use crate::streams::lasting;

@@ -6,11 +6,11 @@ use std::process::Command;
 
 use harness::host::{need, root};
 use harness::kafka;
+use harness::python::python;
 use harness::server::{Process, free_port};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::export::python;
 use crate::sinks::{Flowcept, Keeper, example, shipped};
 
 const PASSWORD: &str = "c0rrect-h0rse-battery-staple";

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use harness::host::{binary, need, root};
 use harness::mongodb::Server;
+use harness::python::python;
 use harness::redis;
 use nix::sys::signal::Signal;
 
-use crate::export::python;
 use crate::queues::settled;
 use crate::sinks::{Flowcept, Keeper, Mq, command, example, files, program, said, shipped};
 use crate::streams::lasting;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use harness::host::{binary, library, need, root};
+use harness::python::python;
 use harness::redis::Server;
 use harness::server::free_port;
 use nix::sys::signal::{Signal, kill};
@@ -14,7 +15,6 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::export::python;
 use crate::sinks::{Helper, said};
 
 const SECRET: &str = "tr0ub4dor-and-3";

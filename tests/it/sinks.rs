@@ -9,12 +9,12 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use harness::host::{binary, need, root};
+use harness::python::python;
 use harness::redis::Server;
 use harness::run::Captured;
 use harness::server::Lasting;
 use nix::sys::signal::Signal;
 
-use crate::export::python;
 use crate::queues::{printed, wait_for_lines};
 
 /// A run of the word-frequency pipeline in a store of its own.
