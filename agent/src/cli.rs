@@ -262,7 +262,7 @@ enum StoreCommand {
 }
 
 /// Where in a server.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 struct Name {
     /// The channel of a Redis server, which keeps nothing for who is not subscribed, the topic of Kafka, or the exchange of RabbitMQ [default: the settings' `mq.channel`, interception]
     #[arg(long, value_name = "NAME")]

@@ -305,7 +305,7 @@ fn a_run_is_delivered_by_itself() {
     }
     let server = Server::start(&[]);
     let user = User::new().settings(&format!(
-        "project:\n  db_flush_mode: online\nmq:\n  host: 127.0.0.1\n  port: {}\n  stream: runs\nexperiment:\n  user: ada\n\
+        "project:\n  db_flush_mode: online\nmq:\n  host: 127.0.0.1\n  port: {}\n  stream: runs\n  group_id: night\nexperiment:\n  user: ada\n\
          sys_metadata:\n  environment_id: frontier\nextra_metadata:\n  grant: DE-1\n  seeds: [1, 2]\n\
          databases:\n  lmdb:\n    enabled: true\n    path: kept\ncapture:\n  source: preload\ndb_buffer:\n  buffer_size: 2\n",
         server.port
@@ -346,6 +346,8 @@ fn a_run_is_delivered_by_itself() {
     drop(keeper);
     let shown: Value = serde_json::from_str(&user.told(&["show", "last", "--json"])).expect("because it is JSON");
     let workflow = &shown["workflow"];
+    assert_eq!(workflow["custom_metadata"]["coverage"]["sources"], json!(["preload"]));
+    assert!(server.ask(&["xinfo", "groups", "runs"]).contains("night"));
     assert_eq!(workflow["user"], "ada");
     assert_eq!(workflow["environment_id"], "frontier");
     assert_eq!(workflow["extra_metadata"], json!({"grant": "DE-1", "seeds": [1, 2]}));
@@ -544,6 +546,29 @@ fn empty_fields_are_left_out() {
     let all = json!({"type": "workflow", "workflow_id": "w", "name": "", "used": {"a": null, "b": 1}});
     assert_eq!(kept("false"), [all]);
     assert_eq!(kept("true"), [json!({"type": "workflow", "workflow_id": "w", "used": {"b": 1}})]);
+}
+
+/// A keeper writes once it has as many messages as the settings say, or after as long a time, however long that is.
+#[test]
+fn a_keeper_waits_for_its_buffer() {
+    if !need(&["redis-cli", "python"]) {
+        return;
+    }
+    let server = Server::start(&[]);
+    let user = User::new().settings("db_buffer:\n  insertion_buffer_time_secs: 1e300\n  buffer_size: 2\n");
+    let mut keeper = user.command(&["consume", "--from", &server.url(), "--into", "lmdb:kept"]);
+    let _keeper = Helper(keeper.stdout(Stdio::null()).spawn().expect("because the binary was just built"));
+    server.wait_for_subscribers(1);
+    let kept = || user.rows("workflows", &user.home.path().join("kept")).len();
+    // {"type": "workflow", "workflow_id": "a"} as msgpack, and another.
+    server.publish("interception", b"\x82\xa4type\xa8workflow\xabworkflow_id\xa1a");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(kept(), 0);
+    server.publish("interception", b"\x82\xa4type\xa8workflow\xabworkflow_id\xa1b");
+    let begun = std::time::Instant::now();
+    while kept() < 2 {
+        assert!(begun.elapsed().as_secs() < 60, "it writes nothing");
+    }
 }
 
 impl User {

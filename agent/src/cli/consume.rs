@@ -14,6 +14,9 @@ use crate::keeper::{self, Buffer, database::Database, quarantine::Quarantine};
 use crate::settings::Settings;
 use crate::sinks::{self, lmdb::Lmdb, mongodb::Mongo};
 
+/// Seconds, a year of them: of many more there is no time.
+const LONGEST: f64 = 365.0 * 86_400.0;
+
 /// Keeps what comes to the channel or stream.
 #[expect(clippy::too_many_arguments, reason = "each is an option of the command")]
 pub(super) fn consume(
@@ -43,8 +46,9 @@ pub(super) fn consume(
     let name = name.place(settings, from);
     let group = group.or_else(|| sinks::has_groups(from, name).then(|| super::group(settings)));
     let mut queue = sinks::queue(from, name, group)?;
+    let within = settings.number("db_buffer.insertion_buffer_time_secs").unwrap_or_default();
     let buffer = Buffer {
-        within: Duration::from_secs_f64(settings.number("db_buffer.insertion_buffer_time_secs").unwrap_or_default()),
+        within: Duration::from_secs_f64(within.min(LONGEST)),
         messages: settings.number("db_buffer.buffer_size").unwrap_or_default() as usize,
         drops_empty: settings.is("db_buffer.remove_empty_fields"),
     };

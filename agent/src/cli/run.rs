@@ -195,7 +195,7 @@ fn conclude(job: &Job<'_>, kept: Result<String>, code: u8) -> Result<ExitCode> {
 
 /// Delivers what waits in the store to each place of the settings.
 fn deliver(job: &Job<'_>) {
-    let name = super::Name { channel: None, stream: None };
+    let name = super::Name::default();
     for url in job.settings.places() {
         let until = Some(Instant::now() + DELIVERY);
         let done = ship::deliver(job.store, &url, name.place(job.settings, &url), DELIVERY, until);

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::ship;
 use crate::settings::Settings;
 use crate::sinks::outlet;
 use crate::store::Store;
@@ -65,13 +66,13 @@ pub(super) fn check(store: &Store, settings: &Settings, as_json: bool) -> Result
 }
 
 fn tried(store: &Store, settings: &Settings, url: &str, is_shipped_to: bool) -> Result<Works> {
-    let name = super::Name { channel: None, stream: None };
+    let name = super::Name::default();
     let name = name.place(settings, url);
     let mut sink = sinks::sink(url, name)?;
     sink.deliver(&[])?;
     let workflows = || -> Result<usize> {
         let next = outlet::next(store.folder(), sink.place())?;
-        Ok(store.index()?.reader()?.workflows()?.into_iter().filter(|(number, _)| *number >= next).count())
+        Ok(ship::waiting(&store.index()?, next)?.len())
     };
     Ok(Works {
         workflows: is_shipped_to.then(workflows).transpose()?,

@@ -13,6 +13,7 @@ use crate::query::Library;
 use crate::settings::Settings;
 use crate::sinks::{self, outlet::Outlet};
 use crate::store::Store;
+use crate::store::index::Index;
 
 /// What a place was given, and what waits for it still.
 pub(super) struct Delivered {
@@ -56,6 +57,12 @@ pub(super) fn ship(
     Ok(code)
 }
 
+/// The numbers of the workflows that wait for a place which is to have this one next, oldest first.
+pub(super) fn waiting(index: &Index, next: u64) -> Result<Vec<u64>> {
+    let numbers = index.reader()?.workflows()?.into_iter().map(|(number, _)| number);
+    Ok(numbers.filter(|number| *number >= next).collect())
+}
+
 /// Delivers what waits for one place, oldest first; after `until` no further workflow is begun.
 pub(super) fn deliver(
     store: &Store,
@@ -67,8 +74,7 @@ pub(super) fn deliver(
     let sink = sinks::sink(url, name)?;
     let mut library = Library::open(store)?;
     let mut outlet = Outlet::open(store.folder(), sink, wait)?;
-    let numbers: Vec<u64> = library.index().reader()?.workflows()?.into_iter().map(|(number, _)| number).collect();
-    let waiting: Vec<u64> = numbers.into_iter().filter(|number| *number >= outlet.next()).collect();
+    let waiting = waiting(library.index(), outlet.next())?;
     let mut done = Delivered { place: outlet.place().into(), workflows: 0, documents: 0, left: waiting.len() };
     for number in &waiting {
         if until.is_some_and(|until| Instant::now() > until) {
