@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod decode;
+pub mod node;
 pub mod redact;
 pub mod settle;
 pub mod spool;

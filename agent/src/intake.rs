@@ -21,6 +21,8 @@ use crate::workflow::{Host, Workflow};
 
 /// Observations that are written to the log together.
 const BATCH: usize = 1000;
+/// Bytes of samples that are read: some days of them.
+const MOST_SAMPLED: u64 = 256 << 20;
 
 /// Takes in all that is finished; what went wrong, by folder. One that cannot be taken in is in nobody's way.
 pub fn take_in(store: &Store) -> Vec<(PathBuf, anyhow::Error)> {
@@ -157,6 +159,7 @@ pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance
         }
         lineage.apply(observation);
     };
+    samples(folder).into_iter().for_each(&mut each);
     match before {
         Before::Cut(mut cut) => {
             std::mem::take(&mut cut.observations).into_iter().for_each(&mut each);
@@ -178,6 +181,16 @@ pub fn take(store: &Store, folder: &Path) -> Result<Option<(Workflow, Provenance
 
 fn remove(folder: &Path) -> Result<()> {
     fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))
+}
+
+/// How the node was meanwhile, where `flowcept run` has sampled it.
+fn samples(folder: &Path) -> Vec<Observation> {
+    let path = folder.join(spool::TELEMETRY);
+    let is_ours = fs::symlink_metadata(&path).is_ok_and(|m| m.is_file() && m.len() <= MOST_SAMPLED);
+    let observations = if is_ours { log::read(&path).map(|log| log.observations) } else { Ok(Vec::new()) };
+    // Without them a task has no telemetry; nothing else is amiss.
+    let samples = observations.unwrap_or_default().into_iter();
+    samples.filter(|observation| matches!(observation, Observation::Sampled(_))).collect()
 }
 
 /// What is not known of the time between what the kernel's probes saw, until their tracer was killed, and what the library saw.

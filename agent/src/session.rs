@@ -15,6 +15,7 @@ use flowcept_probes::host::Facts;
 use flowcept_probes::{Probes, Ring, plan};
 use flowcept_provenance::identity::ImageNo;
 use flowcept_provenance::lineage::{Lineage, Provenance};
+use flowcept_provenance::node::Sample;
 use flowcept_provenance::observation::{Counted, Left, Lost, Observation};
 use flowcept_provenance::quantity::BootNs;
 use flowcept_wire::count;
@@ -22,7 +23,8 @@ use flowcept_wire::header::Kind;
 use rustc_hash::FxHashMap;
 
 use crate::capture::decode::Decoder;
-use crate::capture::{clock, settle};
+use crate::capture::node::Sampler;
+use crate::capture::{clock, node, settle};
 use crate::store::Store;
 use crate::store::log::Writer;
 use crate::workflow::Workflow;
@@ -50,6 +52,8 @@ pub struct Request {
     pub workflow: Workflow,
     /// What keeps the library silent that is in its processes, where it is.
     pub lease: Option<Lease>,
+    /// What of the node is sampled when tasks begin and end.
+    pub telemetry: node::Parts,
 }
 
 /// The probes for this host, or why there are none and what to do.
@@ -94,6 +98,7 @@ pub struct Session {
     log_error: Option<String>,
     /// Gathers beside the log, so that nothing has to be read back.
     lineage: Lineage,
+    sampler: Sampler,
 }
 
 /// How a run went, as far as its root is concerned.
@@ -146,10 +151,12 @@ impl Session {
             heard: Instant::now(),
             log_error: None,
             lineage: Lineage::default(),
+            sampler: Sampler::new(request.telemetry),
         };
         session.probes.watch(child.pid(), ROOT)?;
         let root = session.intake.borrow().decoder.root(ROOT, child.pid(), BootNs(clock::boot_ns()));
         session.note(root);
+        session.sample(Sampler::due);
         child.go()?;
         Ok((session, child))
     }
@@ -234,11 +241,15 @@ impl Session {
                 }
                 _ => None,
             };
+            if matches!(observation, Observation::Forked(_) | Observation::Ended(_) | Observation::Execed(_)) {
+                self.sampler.ask();
+            }
             if let Some(image) = ended {
                 self.drain(image)?;
             }
             self.note(observation);
         }
+        self.sample(Sampler::due);
         if self.log.pending() >= COMMIT_COUNT || (self.log.pending() > 0 && self.committed.elapsed() >= COMMIT) {
             self.commit();
         }
@@ -263,6 +274,12 @@ impl Session {
         Ok(())
     }
 
+    fn sample(&mut self, take: impl FnOnce(&mut Sampler) -> Option<Sample>) {
+        if let Some(sample) = take(&mut self.sampler) {
+            self.note(Observation::Sampled(Box::new(sample)));
+        }
+    }
+
     fn note(&mut self, observation: Observation) {
         if self.lease.as_ref().is_some_and(|lease| lease.hides(&observation)) {
             return;
@@ -283,6 +300,7 @@ impl Session {
     pub fn finish(mut self) -> Result<Finished> {
         let foreign = self.lease.as_ref().map_or(0, Lease::end);
         self.take(Duration::ZERO)?;
+        self.sample(Sampler::rest);
         let counters = self.probes.counters()?;
         let counter = |i: u32| counters[i as usize];
         for (kind, name) in KINDS {

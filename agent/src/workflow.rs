@@ -54,6 +54,9 @@ pub struct Declared {
     pub environment: Option<String>,
     /// `extra_metadata`.
     pub extra: serde_json::Map<String, serde_json::Value>,
+    /// `telemetry_capture.process_info`.
+    #[serde(default)]
+    pub process_telemetry: bool,
 }
 
 /// Host and user.

@@ -1,7 +1,8 @@
 //! What one call costs: watched by the kernel's probes, by the library, and unwatched beside somebody else's run, in nanoseconds
 //! of CPU above the call's own cost. What the identity of a file costs, taken at its first use, is `open+read+close` less
 //! `open+close` and `pread again`.
-//! The calls are this program's own, so that nothing else is measured. It asserts no timing.
+//! The calls are this program's own, so that nothing else is measured. Then what telemetry costs a task, of all kinds: while it is
+//! captured, and while it is told. It asserts no timing.
 //!
 //! usage: bench-micro BINARY [--rounds N] [--small]
 
@@ -14,6 +15,8 @@ use std::process::{Command, Stdio};
 use std::{env, io};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeVal;
 use nix::time::{ClockId, clock_gettime};
 
 /// A call, or a few that belong together, on a small file.
@@ -101,7 +104,47 @@ fn main() -> Result<()> {
         let [traced, inside, beside] = [traced, inside, beside].map(|mut costs| median(&mut costs) - alone);
         println!("{name:<20} {alone:>7.0} ns {traced:>+7.0} ns {inside:>+7.0} ns {beside:>+23.0} ns");
     }
+    telemetry(&binary, base.path(), rounds, if small { 50 } else { 2_000 })
+}
+
+/// Runs as many programs with telemetry and without; what a task more costs of CPU time, captured and told.
+fn telemetry(binary: &Path, base: &Path, rounds: usize, tasks: usize) -> Result<()> {
+    let all =
+        "telemetry_capture: {cpu: true, per_cpu: true, process_info: true, mem: true, disk: true, network: true}\n";
+    let script = format!("i=0; while [ $i -lt {tasks} ]; do /bin/true; i=$((i + 1)); done");
+    let (store, settings) = (base.join("store"), base.join("settings.yaml"));
+    let (mut captured, mut told) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let mut costs = Vec::new();
+        for text in [all, ""] {
+            fs::write(&settings, text)?;
+            for arguments in [&["run", "-q", "--", "sh", "-c", &script][..], &["export", "last"]] {
+                let mut command = Command::new(binary);
+                command.arg("--settings").arg(&settings).arg("--store").arg(&store).args(arguments);
+                let before = children()?;
+                let output = command.stdin(Stdio::null()).output()?;
+                costs.push(children()? - before);
+                ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+                let with = output.stdout.windows(18).filter(|w| w == b"telemetry_at_start").count();
+                let wanted = if arguments[0] == "export" && !text.is_empty() { tasks + 1 } else { 0 };
+                ensure!(with == wanted, "{with} tasks have telemetry, not {wanted}");
+            }
+            fs::remove_dir_all(&store)?;
+        }
+        let [run, export, run_without, export_without] = costs[..] else { bail!("four runs have four costs") };
+        captured.push((run - run_without) / tasks as f64);
+        told.push((export - export_without) / tasks as f64);
+    }
+    let [captured, told] = [&mut captured, &mut told].map(|costs| median(costs));
+    println!("telemetry of a task: {captured:+.1} µs captured, {told:+.1} µs told");
     Ok(())
+}
+
+/// Microseconds of CPU time that the children have had that have ended.
+fn children() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let micros = |t: TimeVal| t.tv_sec() as f64 * 1e6 + t.tv_usec() as f64;
+    Ok(micros(usage.user_time()) + micros(usage.system_time()))
 }
 
 /// Nanoseconds a call, as the process that makes them prints it.

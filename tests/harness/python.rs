@@ -7,8 +7,12 @@ use std::sync::OnceLock;
 
 use crate::host::root;
 
-const PACKAGES: [&str; 6] = [
-    "flowcept[redis,kafka,rabbitmq,lmdb,mongo]==1.0.3",
+const PACKAGES: [&str; 9] = [
+    "flowcept[redis,kafka,rabbitmq,lmdb,mongo,telemetry,webservice]==1.0.3",
+    // Its MCP server wants these; newer ones of MCP are another interface.
+    "mcp<2",
+    "langgraph",
+    "selenium",
     "pandas",
     "psutil",
     "prov==3.2.3",

@@ -22,5 +22,6 @@ mod sinks;
 mod spool;
 mod streams;
 mod suites;
+mod telemetry;
 mod terminal;
 mod workloads;

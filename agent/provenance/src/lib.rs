@@ -8,6 +8,7 @@ pub mod groups;
 pub mod identity;
 pub mod quantity;
 
+pub mod node;
 pub mod observation;
 
 pub mod activity;

@@ -15,6 +15,7 @@ use crate::activity::{Activity, ActivityNo};
 use crate::entity::{Entity, EntityNo};
 use crate::identity::{FileKey, ImageNo};
 use crate::lineage::images::Images;
+use crate::node::Sample;
 use crate::observation::{
     Access, Counted, FileKind, FileState, Left, Lost, Named, Observation, Settled, Summed, Touched,
 };
@@ -38,6 +39,8 @@ pub struct Provenance {
     pub informed: Vec<Informed>,
     /// Names given.
     pub moved: Vec<Move>,
+    /// How the node was meanwhile, in order.
+    pub samples: Vec<Sample>,
     /// What was not seen; empty is a claim.
     pub gaps: Vec<Gap>,
     /// Counters that balance where nothing was lost.
@@ -90,6 +93,7 @@ pub struct Lineage {
     open: FxHashMap<(ImageNo, FileKey, Access), usize>,
     named: Vec<Named>,
     settled: FxHashMap<(ImageNo, FileKey), Settled>,
+    samples: Vec<Sample>,
     lost: Vec<Lost>,
     left: Option<Left>,
     counted: Counted,
@@ -114,6 +118,7 @@ impl Lineage {
             Observation::Summed(o) => self.summed(&o),
             Observation::Named(o) => self.named.push(*o),
             Observation::Settled(o) => drop(self.settled.insert((o.image, o.file), o)),
+            Observation::Sampled(o) => self.samples.push(*o),
             Observation::Lost(o) => self.lost.push(o),
             Observation::Counted(o) => self.counted = o,
             Observation::Left(o) => self.left = Some(o),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::identity::{FileKey, ImageNo, ProcessKey};
+use crate::node::Sample;
 use crate::quantity::{BootNs, ByteCount, Nanos, Pid, UnixNs};
 
 /// One fact. Causes are stamped early, effects late, so that a real flow never looks reversed.
@@ -30,6 +31,8 @@ pub enum Observation {
     Settled(Settled),
     /// Records were lost.
     Lost(Lost),
+    /// How the node as a whole was.
+    Sampled(Box<Sample>),
     /// Counters that must balance.
     Counted(Counted),
     /// The tracer stopped while this still ran.

@@ -20,6 +20,8 @@ pub use taken::Taken;
 
 /// The workflow's document in it, where `flowcept run` has made it.
 pub const DOCUMENT: &str = "workflow.json";
+/// Samples of the node, a log of their own, where `flowcept run` has taken some.
+pub const TELEMETRY: &str = "telemetry.log";
 
 /// How far a workflow in a spool is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

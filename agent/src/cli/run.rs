@@ -13,6 +13,8 @@ use nix::unistd::User;
 use uuid::Uuid;
 
 use super::{RunArgs, Source, ship};
+use crate::capture::node;
+use crate::session::inside::Sampling;
 use crate::session::launch::{self, Launch, NotExecuted};
 use crate::session::lease::Lease;
 use crate::session::{Finished, Request, Session, inside};
@@ -114,7 +116,7 @@ fn traced(job: &Job<'_>, user: Option<User>, workflow: Workflow, probes: Probes)
         Source::Both => Some(Lease::take(job.store.spool_of(id), &mut launch)?),
         _ => None,
     };
-    let request = Request { launch, workflow, lease };
+    let request = Request { launch, workflow, lease, telemetry: node::Parts::of(job.settings) };
     let (mut session, mut child) = Session::start(probes, job.store, request)?;
     let end = session.follow_root(&mut child)?;
     let code = status(end.code);
@@ -144,7 +146,9 @@ fn watched_from_inside(job: &Job<'_>, user: Option<User>, mut workflow: Workflow
     let launch = Launch { command: job.args.command.clone(), user, environment: Vec::new() };
     let folder = job.store.spool_of(workflow.id);
     let mut child = inside::start(&folder, &mut workflow, launch)?;
+    let sampling = Sampling::begin(&folder, &workflow, node::Parts::of(job.settings));
     let ended = child.wait();
+    sampling.map(Sampling::end);
     if ended.is_err() {
         let _ = std::fs::remove_dir_all(&folder);
     }
@@ -294,7 +298,12 @@ fn declared(settings: &Settings) -> Result<Declared> {
         bail!("{place}: extra_metadata has {bytes} bytes, and each workflow repeats it: at most {MOST_EXTRA}");
     }
     let text = |name: &str| settings.text(name).filter(|text| !text.is_empty()).map(String::from);
-    Ok(Declared { user: text("experiment.user"), environment: text("sys_metadata.environment_id"), extra })
+    Ok(Declared {
+        user: text("experiment.user"),
+        environment: text("sys_metadata.environment_id"),
+        extra,
+        process_telemetry: node::wants(settings, "process_info"),
+    })
 }
 
 /// Mutation tests leave calls and programs out by name; release builds cannot.

@@ -9,6 +9,8 @@
 //!
 //! Bounded messages name as much as fits; `custom_metadata.cut` has the exact length of each list that did not fit.
 
+mod telemetry;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 
@@ -416,6 +418,8 @@ fn task(writer: &Writer<'_>, no: ActivityNo, parts: &Parts<'_>, makers: &Makers,
         "failed_execs": fit.list("failed_execs", 2_000, failed),
         "unseen": a.unseen.iter().map(|m| mechanism(*m)).collect::<Vec<_>>(),
     });
+    let [at_start, at_end] = telemetry::blocks(w, told, a, &mut fit);
+    (document["telemetry_at_start"], document["telemetry_at_end"]) = (at_start, at_end);
     document["custom_metadata"]["cut"] = std::mem::take(&mut fit.cut).into();
 
     // Other roles are counted, but for what the run made itself: that is what joins tasks.

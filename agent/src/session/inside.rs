@@ -3,11 +3,16 @@
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, bail};
+use flowcept_provenance::observation::Observation;
 
-use crate::capture::{clock, spool};
+use crate::capture::node::Sampler;
+use crate::capture::{clock, node, spool};
 use crate::session::launch::{Child, Launch};
+use crate::store::log::Writer;
 use crate::workflow::Workflow;
 
 /// Where the library is: beside this program.
@@ -51,4 +56,38 @@ pub fn start(folder: &Path, workflow: &mut Workflow, mut launch: Launch) -> Resu
     let child = Child::fork(&launch)?;
     child.go()?;
     Ok(child)
+}
+
+/// Samples the node beside a run: the library asks nothing of it.
+pub struct Sampling {
+    end: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Sampling {
+    /// Begins a log of samples in the folder, where any are asked for. One that cannot be written costs samples, and never the
+    /// traced program.
+    pub fn begin(folder: &Path, workflow: &Workflow, parts: node::Parts) -> Option<Self> {
+        if parts.is_none() {
+            return None;
+        }
+        let mut log = Writer::create(&folder.join(spool::TELEMETRY), workflow).ok()?;
+        let mut sampler = Sampler::new(parts);
+        let (end, ended) = mpsc::channel::<()>();
+        let thread = thread::spawn(move || {
+            let mut goes_on = true;
+            while goes_on {
+                goes_on = ended.recv_timeout(sampler.apart()) == Err(RecvTimeoutError::Timeout);
+                log.append(&Observation::Sampled(Box::new(sampler.sample())));
+                let _ = log.commit();
+            }
+        });
+        Some(Self { end, thread })
+    }
+
+    /// Takes the last one.
+    pub fn end(self) {
+        drop(self.end);
+        let _ = self.thread.join();
+    }
 }

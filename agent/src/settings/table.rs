@@ -68,7 +68,6 @@ impl Key {
 use Kind::{Flag, List, Map, Number, OneOf, Port, Text, Whole};
 
 const NOTHING_TO_INSTRUMENT: &str = "programs are watched from outside and need no instrumentation";
-const NO_TELEMETRY: &str = "telemetry of tasks is not captured";
 const NO_SERVER: &str = "there is no web service";
 const NO_AGENT: &str = "there is no MCP agent";
 const NO_LOG: &str = "what goes wrong is said on stderr";
@@ -103,13 +102,15 @@ pub const KEYS: &[Key] = &[
     key("log.log_path", Text, "default", "").unused(NO_LOG),
     key("log.log_file_level", OneOf(WORDS), "disable", "").unused(NO_LOG),
     key("log.log_stream_level", OneOf(WORDS), "disable", "").unused(NO_LOG),
-    key("telemetry_capture.gpu", List, "~", "").unused(NO_TELEMETRY),
-    key("telemetry_capture.cpu", Flag, "false", "").unused(NO_TELEMETRY),
-    key("telemetry_capture.per_cpu", Flag, "false", "").unused(NO_TELEMETRY),
-    key("telemetry_capture.process_info", Flag, "false", "").unused(NO_TELEMETRY),
-    key("telemetry_capture.mem", Flag, "false", "").unused(NO_TELEMETRY),
-    key("telemetry_capture.disk", Flag, "false", "").unused(NO_TELEMETRY),
-    key("telemetry_capture.network", Flag, "false", "").unused(NO_TELEMETRY),
+    key("telemetry_capture.enabled", Flag, "true", "false: none of these, whatever they say.").or("TELEMETRY_ENABLED"),
+    key("telemetry_capture.gpu", List, "~", "").unused("GPUs are not asked"),
+    key("telemetry_capture.cpu", Flag, "false", "How busy the node's CPUs are, when a task begins and when it ends.")
+        .common(),
+    key("telemetry_capture.per_cpu", Flag, "false", "The same of each CPU.").common(),
+    key("telemetry_capture.process_info", Flag, "false", "What a task itself cost, by the kernel's accounts.").common(),
+    key("telemetry_capture.mem", Flag, "false", "The node's memory and swap.").common(),
+    key("telemetry_capture.disk", Flag, "false", "Its root filesystem and its disks.").common(),
+    key("telemetry_capture.network", Flag, "false", "What goes through its network interfaces.").common(),
     key("telemetry_capture.machine_info", Flag, "false", "").unused("workflows always name their machine"),
     key("instrumentation.enabled", Flag, "true", "").unused(NOTHING_TO_INSTRUMENT),
     key("instrumentation.torch.what", OneOf(&["parent_only", "parent_and_children"]), "~", "")

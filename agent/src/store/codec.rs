@@ -2,6 +2,8 @@
 //!
 //! A tag, then the fields in the order below. Times that lie near another one are the distance to it.
 
+mod sample;
+
 use flowcept_provenance::observation::*;
 use flowcept_provenance::quantity::{BootNs, Pid};
 
@@ -145,6 +147,10 @@ pub(crate) fn encode(observation: &Observation, out: &mut Vec<u8>) {
             out.text(&o.why);
             out.number(o.at.0);
         }
+        Observation::Sampled(o) => {
+            out.number(14);
+            out.sample(o);
+        }
     }
 }
 
@@ -273,6 +279,7 @@ fn one(i: &mut In<'_>) -> Option<Observation> {
             Observation::Counted(Counted { forked, ended, living, written: i.number()?, decoded: i.number()? })
         }
         13 => Observation::Left(Left { why: i.text()?.into(), at: i.at()? }),
+        14 => Observation::Sampled(Box::new(i.sample()?)),
         _ => return None,
     })
 }
@@ -281,6 +288,7 @@ fn one(i: &mut In<'_>) -> Option<Observation> {
 mod tests {
     use super::*;
     use flowcept_provenance::identity::{FileKey, FilesystemId, ImageNo, ProcessKey};
+    use flowcept_provenance::node::{Device, Disk, Memory, Sample};
     use flowcept_provenance::quantity::{ByteCount, Nanos, UnixNs};
     use proptest::prelude::*;
 
@@ -419,6 +427,19 @@ mod tests {
             Observation::Lost(Lost { source: t().into(), cause: t().into(), count: n() }),
             Observation::Counted(Counted { forked: n(), ended: n(), living: n(), written: n(), decoded: n() }),
             Observation::Left(Left { why: t().into(), at: BootNs(n()) }),
+            Observation::Sampled(Box::new(Sample {
+                at: BootNs(n()),
+                cpu: f().then(|| [n(); 10]),
+                each_cpu: vec![[n(); 10], [n(); 10]],
+                memory: f().then(|| Memory { total: ByteCount(n()), swapped_out: ByteCount(n()), ..Memory::default() }),
+                disk: f().then(|| Disk {
+                    total: ByteCount(n()),
+                    used: ByteCount(n()),
+                    free: ByteCount(n()),
+                    devices: vec![Device { name: t().into(), is_whole: f(), counters: [n(); 9] }],
+                }),
+                network: f().then(|| vec![(t().into(), [n(); 8])]),
+            })),
         ]
     }
 

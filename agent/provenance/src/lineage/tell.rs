@@ -20,7 +20,7 @@ impl Lineage {
     /// Relates all that is known.
     pub fn tell(&self) -> Provenance {
         let tasks = Tasks::of(self);
-        let mut told = Provenance { books: self.counted, ..Provenance::default() };
+        let mut told = Provenance { books: self.counted, samples: self.samples.clone(), ..Provenance::default() };
         tasks.activities(self, &mut told);
         let mut files = self.tell_files(&tasks, &mut told);
         self.tell_pipes(&tasks, &mut told);

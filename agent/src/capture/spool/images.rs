@@ -21,7 +21,7 @@ use super::taken::header;
 use crate::capture::redact;
 
 /// Files in the folder that are no segments.
-const OURS: [&str; 2] = [super::DOCUMENT, flowcept_wire::control::NAME];
+const OURS: [&str; 3] = [super::DOCUMENT, super::TELEMETRY, flowcept_wire::control::NAME];
 /// The largest segment that the library makes.
 const LIMIT: u64 = 64 << 20;
 
