@@ -1,5 +1,6 @@
 //! Runs real programs under the real binary and compares what was captured with what others saw. It knows no kernel.
 
+pub mod flowcept;
 pub mod fuzz;
 pub mod host;
 pub mod kafka;

@@ -4,16 +4,17 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
+use harness::flowcept::{Consumer, Flowcept, Mq};
 use harness::host::{binary, need, root};
 use harness::kafka::{Broker, Doors};
 use harness::python::python;
 use harness::rabbitmq::Server;
-use harness::run::Captured;
+use harness::run::{Captured, said};
 use harness::server::{Lasting, free_port};
 use nix::sys::signal::Signal;
 
 use crate::queues::{known, settled};
-use crate::sinks::{Flowcept, Helper, Keeper, Mq, example, program, said, ship, shipped};
+use crate::sinks::{Keeper, example, ship, shipped};
 
 const SECRET: &str = "c0rrect-h0rse-battery-staple";
 const WRONG: &str = "hunter2-and-more";
@@ -69,21 +70,20 @@ fn flowcept_shares_rabbitmq() {
 }
 
 /// Flowcept's own consumer takes what we publish, and our keeper makes the same as it of that and of what its decorators publish.
-fn flowcept_shares(server: &dyn Lasting, theirs: &Flowcept, listen: &dyn Fn() -> Option<Helper>, arrived: &dyn Fn()) {
+fn flowcept_shares(server: &dyn Lasting, theirs: &Flowcept, listen: &dyn Fn() -> Option<Consumer>, arrived: &dyn Fn()) {
     let (_work, captured) = example();
     let ours = Flowcept::new(None);
     known(server, &["flowcept"]);
     let consumer = listen();
     shipped(&captured, &[&["--to", &server.url()], server.flags()].concat());
     theirs.run(&python(), &[&root().join("tests/programs/produce.py").to_string_lossy()]);
-    let mut consumer = consumer.unwrap_or_else(|| theirs.consumer());
+    let consumer = consumer.unwrap_or_else(|| theirs.consumer());
     let keeper = Keeper::of_queue(server, &ours.database(), &[]);
     settled(server, "flowcept");
     arrived();
     // Its buffer is written within a second.
     sleep(Duration::from_secs(3));
-    theirs.run(&program(), &["--stop-consumption-services"]);
-    consumer.0.wait().expect("because it was started");
+    theirs.stop(consumer);
     let counts = keeper.counts();
     assert_eq!(counts["aside"], 0, "{counts}");
     theirs.has(&captured);

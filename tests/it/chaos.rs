@@ -9,16 +9,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
+use harness::flowcept::Flowcept;
 use harness::host::{binary, library, need, root};
 use harness::kafka::{Broker, Doors};
 use harness::python::python;
 use harness::rabbitmq;
 use harness::random::Random;
+use harness::run::{Helper, said};
 use harness::server::Lasting;
 use nix::sys::signal::Signal;
 
 use crate::queues::{known, settled};
-use crate::sinks::{Flowcept, Helper, Keeper, said};
+use crate::sinks::Keeper;
 use crate::streams::lasting;
 
 /// A run of so many tasks: a shell that forks.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
+use harness::flowcept::Flowcept;
 use harness::host::{need, root};
 use harness::kafka;
 use harness::python::python;
@@ -11,7 +12,7 @@ use harness::server::{Process, free_port};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::sinks::{Flowcept, Keeper, example, shipped};
+use crate::sinks::{Keeper, example, shipped};
 
 const PASSWORD: &str = "c0rrect-h0rse-battery-staple";
 

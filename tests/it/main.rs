@@ -5,6 +5,7 @@ mod brokers;
 mod calls;
 mod chaos;
 mod deployment;
+mod ecosystem;
 mod export;
 mod files;
 mod fuzz;

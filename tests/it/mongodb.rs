@@ -5,14 +5,16 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use harness::flowcept::{Flowcept, Mq};
 use harness::host::{binary, need, root};
 use harness::mongodb::Server;
 use harness::python::python;
 use harness::redis;
+use harness::run::said;
 use nix::sys::signal::Signal;
 
 use crate::queues::settled;
-use crate::sinks::{Flowcept, Keeper, Mq, command, example, files, program, said, shipped};
+use crate::sinks::{Keeper, command, example, files, shipped};
 use crate::streams::lasting;
 
 /// Our keeper makes the same of what Flowcept's decorators and we publish as its own consumer does, and Flowcept answers on it.
@@ -27,15 +29,14 @@ fn the_keeper_keeps_what_flowcept_keeps_in_mongodb() {
     let ours = Flowcept::of(None, Some((server.port, "ours")));
     let keeper = Keeper::into(&queue.url(), &server.url("ours"), &[]);
     queue.wait_for_subscribers(1);
-    let mut consumer = theirs.consumer();
+    let consumer = theirs.consumer();
     while queue.ask(&["client", "list", "type", "pubsub"]).lines().count() < 2 {
         sleep(Duration::from_millis(50));
     }
     theirs.run(&python(), &[&root().join("tests/programs/produce.py").to_string_lossy()]);
     shipped(&captured, &["--to", &queue.url()]);
     sleep(Duration::from_secs(4));
-    theirs.run(&program(), &["--stop-consumption-services"]);
-    consumer.0.wait().expect("because it was started");
+    theirs.stop(consumer);
     let counts = keeper.counts();
     assert_eq!(counts["aside"], 0, "{counts}");
     let count = ours.has(&captured);

@@ -9,13 +9,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use flowcept_agent::formats::flowcept::packed;
+use harness::flowcept::Flowcept;
 use harness::host::{binary, need};
-use harness::run::Captured;
+use harness::run::{Captured, Helper, said};
 use harness::server::Lasting;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::sinks::{Flowcept, Helper, Keeper, example, files, said, shipped};
+use crate::sinks::{Keeper, example, files, shipped};
 
 /// Each test with each queue, on a server of its own.
 macro_rules! with_each {

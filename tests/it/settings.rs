@@ -9,13 +9,12 @@ use std::process::{Command, Output, Stdio};
 use harness::host::{binary, library, need, root};
 use harness::python::python;
 use harness::redis::Server;
+use harness::run::{Helper, said};
 use harness::server::free_port;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-use crate::sinks::{Helper, said};
 
 const SECRET: &str = "tr0ub4dor-and-3";
 
@@ -396,13 +395,13 @@ fn several_places_at_once() {
     let output = user.run(&["ship", "--to", &away, "--to", "jsonl:file", "--to", "lmdb:kept", "--wait", "0s"]);
     assert_eq!(output.status.code(), Some(1));
     let place = user.home.path().display().to_string();
-    let said = said(&output);
+    let told = said(&output);
     for wanted in [
         "0 workflows delivered; 1 wait".to_string(),
         format!("1 workflows in 2 documents to jsonl:{place}/file"),
         format!("1 workflows in 2 documents to lmdb:{place}/kept"),
     ] {
-        assert!(said.contains(&wanted), "{wanted}: {said}");
+        assert!(told.contains(&wanted), "{wanted}: {told}");
     }
     // By the settings both databases, and a file.
     let user = user.settings(
@@ -415,7 +414,7 @@ fn several_places_at_once() {
     );
     let output = user.command(&["consume", "--from", &url]).env("MONGO_ENABLED", "true").output();
     let output = output.expect("because the binary was just built");
-    assert!(crate::sinks::said(&output).contains("both databases are enabled"), "{}", crate::sinks::said(&output));
+    assert!(said(&output).contains("both databases are enabled"), "{}", said(&output));
 }
 
 /// Each service that is enabled is tried, and what to do is told where one does not work.

@@ -3,15 +3,16 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use harness::flowcept::{Flowcept, Mq};
 use harness::host::{binary, need, root};
 use harness::python::python;
 use harness::redis::Server;
-use harness::run::Captured;
+use harness::run::{Captured, Helper, said};
 use harness::server::Lasting;
 use nix::sys::signal::Signal;
 
@@ -36,25 +37,10 @@ pub(crate) fn ship(captured: &Captured, arguments: &[&str]) -> Output {
     command(captured.store.path(), arguments).output().expect("because the binary was just built")
 }
 
-pub(crate) fn said(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    format!("{}{}", text(&output.stdout), text(&output.stderr))
-}
-
 pub(crate) fn shipped(captured: &Captured, arguments: &[&str]) -> String {
     let output = ship(captured, arguments);
     assert!(output.status.success(), "{}", said(&output));
     said(&output)
-}
-
-/// A process that ends with this.
-pub(crate) struct Helper(pub(crate) Child);
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// `redis-cli` as a subscriber, which writes what it gets to a file.
@@ -92,130 +78,6 @@ impl Subscriber {
     }
 }
 
-/// A queue of Flowcept's settings, by its port.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Mq {
-    Redis(u16),
-    /// Its consumer is the group `theirs`.
-    Kafka(u16),
-    /// Its user is `alice`, with this password.
-    Rabbit(u16, &'static str),
-}
-
-/// Flowcept 1.0.3 with settings of its own.
-pub(crate) struct Flowcept {
-    home: tempfile::TempDir,
-}
-
-impl Flowcept {
-    /// With this queue, where it has one, and LMDB.
-    pub(crate) fn new(queue: Option<Mq>) -> Self {
-        Self::of(queue, None)
-    }
-
-    /// With this queue, where it has one, and instead of LMDB with MongoDB on this port, in the database of this name.
-    pub(crate) fn of(queue: Option<Mq>, mongo: Option<(u16, &str)>) -> Self {
-        let home = tempfile::tempdir().expect("because tests may write temporary files");
-        let (kind, port, channel) = match queue {
-            Some(Mq::Redis(port)) => ("redis", port, "interception"),
-            Some(Mq::Kafka(port)) => ("kafka", port, "provenance"),
-            Some(Mq::Rabbit(port, _)) => ("rabbitmq", port, "provenance"),
-            None => ("redis", 6379, "interception"),
-        };
-        let password = if let Some(Mq::Rabbit(_, password)) = queue { password } else { "" };
-        // What it has for itself in Redis it needs for its own way to stop, not for others.
-        let (enabled, kv) = (queue.is_some(), matches!(queue, Some(Mq::Redis(_))));
-        let settings = format!(
-            "project: {{db_flush_mode: online, enrich_messages: true, dump_buffer: {{enabled: false}}}}
-mq: {{enabled: {enabled}, type: {kind}, host: 127.0.0.1, port: {port}, channel: {channel}, group_id: theirs, username: alice, password: {password}, buffer_size: 50, insertion_buffer_time_secs: 1}}
-kv_db: {{enabled: {kv}, host: 127.0.0.1, port: {port}}}
-db_buffer: {{insertion_buffer_time_secs: 1, buffer_size: 50}}
-databases: {{lmdb: {{enabled: {}, path: {}}}, mongodb: {{enabled: {}, host: 127.0.0.1, port: {}, db: {}, create_collection_index: true}}}}
-telemetry_capture: {{}}
-adapters: {{}}
-agent: {{}}
-",
-            mongo.is_none(),
-            home.path().join("lmdb").display(),
-            mongo.is_some(),
-            mongo.map_or(27017, |(port, _)| port),
-            mongo.map_or("flowcept", |(_, name)| name),
-        );
-        fs::write(home.path().join("settings.yaml"), settings).expect("because the folder is ours");
-        Self { home }
-    }
-
-    pub(crate) fn database(&self) -> PathBuf {
-        self.home.path().join("lmdb")
-    }
-
-    fn command(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        command.env("FLOWCEPT_SETTINGS_PATH", self.home.path().join("settings.yaml")).env("HOME", self.home.path());
-        command.current_dir(self.home.path()).env("FLOWCEPT_SKIP_START_CLEANUP", "1").stdin(Stdio::null());
-        command
-    }
-
-    /// Its consumer, which listens some seconds later.
-    pub(crate) fn consumer(&self) -> Helper {
-        let mut command = self.command(&program());
-        command.arg("--start-consumption-services").stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().map(Helper).expect("because it was just installed")
-    }
-
-    /// A program that has its database open, as its web service and its consumer have it, until its stdin is closed.
-    pub(crate) fn holder(&self) -> Helper {
-        self.try_holder().expect("because nobody else has it open")
-    }
-
-    /// The same, unless it is being written just now.
-    pub(crate) fn try_holder(&self) -> Option<Helper> {
-        let script = "import lmdb, sys; e = lmdb.open(sys.argv[1], map_size=10**9, max_dbs=5); print('open', file=sys.stderr, flush=True); sys.stdin.read()";
-        let mut command = Command::new(python());
-        command.args(["-c", script, &self.database().to_string_lossy()]).stdin(Stdio::piped()).stderr(Stdio::piped());
-        let mut holder = command.spawn().map(Helper).expect("because the interpreter is there");
-        let says = holder.0.stderr.as_mut().expect("because it is piped");
-        let mut said = [0; 4];
-        (says.read_exact(&mut said).is_ok() && said == *b"open").then_some(holder)
-    }
-
-    pub(crate) fn run(&self, program: &Path, arguments: &[&str]) -> String {
-        let output = self.command(program).args(arguments).output().expect("because it was just installed");
-        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// Asserts that what the newest run exports, and nothing else, is what it has stored; how many documents.
-    pub(crate) fn has(&self, captured: &Captured) -> usize {
-        let sent = captured.ask(&["export", "last"]);
-        let buffer = self.home.path().join("sent.jsonl");
-        fs::write(&buffer, &sent).expect("because the folder is ours");
-        let script = root().join("tests/programs/check_database.py");
-        let count = sent.lines().count();
-        let found = self.run(&python(), &[&script.to_string_lossy(), &buffer.to_string_lossy()]);
-        assert!(found.contains(&format!("{count} documents are equal")), "{found}");
-        let id = captured.told().workflow.id;
-        let counted = self.run(&program(), &["--workflow-count", &format!("--workflow-id={id}")]);
-        assert!(counted.contains(&format!("\"tasks\": {}", count - 1)), "{counted}");
-        count
-    }
-}
-
-impl Flowcept {
-    /// Asserts that its database holds what another's does; how many documents.
-    pub(crate) fn equals(&self, theirs: &Self) -> usize {
-        let compare = root().join("tests/programs/compare_databases.py");
-        let databases = [theirs.database(), self.database()].map(|d| d.to_string_lossy().into_owned());
-        let equal = self.run(&python(), &[&compare.to_string_lossy(), &databases[0], &databases[1]]);
-        equal.split(' ').next().and_then(|n| n.parse().ok()).expect("because it says how many")
-    }
-}
-
-/// Flowcept's command line.
-pub(crate) fn program() -> PathBuf {
-    python().with_file_name("flowcept")
-}
-
 /// Flowcept's own consumer takes what we publish into its database, and that is what we sent.
 #[test]
 fn flowcept_stores_what_is_published() {
@@ -225,13 +87,12 @@ fn flowcept_stores_what_is_published() {
     let (_work, captured) = example();
     let server = Server::start(&[]);
     let theirs = Flowcept::new(Some(Mq::Redis(server.port)));
-    let mut consumer = theirs.consumer();
+    let consumer = theirs.consumer();
     server.wait_for_subscribers(1);
     let said = shipped(&captured, &["--to", &server.url()]);
     // Its buffer is written within a second.
     sleep(Duration::from_secs(3));
-    theirs.run(&program(), &["--stop-consumption-services"]);
-    consumer.0.wait().expect("because it was started");
+    theirs.stop(consumer);
     let count = theirs.has(&captured);
     assert!(said.contains(&format!("1 workflows in {count} documents")), "{said}");
 }
@@ -301,7 +162,7 @@ fn the_keeper_keeps_what_flowcept_keeps() {
     let server = Server::start(&[]);
     let (theirs, ours) = (Flowcept::new(Some(Mq::Redis(server.port))), Flowcept::new(None));
     let keeper = Keeper::start(&server, &ours.database(), &[]);
-    let mut consumer = theirs.consumer();
+    let consumer = theirs.consumer();
     server.wait_for_subscribers(1);
     while server.ask(&["client", "list", "type", "pubsub"]).lines().count() < 2 {
         sleep(Duration::from_millis(50));
@@ -309,8 +170,7 @@ fn the_keeper_keeps_what_flowcept_keeps() {
     theirs.run(&python(), &[&root().join("tests/programs/produce.py").to_string_lossy()]);
     shipped(&captured, &["--to", &server.url()]);
     sleep(Duration::from_secs(3));
-    theirs.run(&program(), &["--stop-consumption-services"]);
-    consumer.0.wait().expect("because it was started");
+    theirs.stop(consumer);
     let counts = keeper.counts();
     assert_eq!(counts["aside"], 0, "{counts}");
     let documents = ours.equals(&theirs);
@@ -459,7 +319,7 @@ fn queries_answer_as_flowcept_does() {
         (r#"{"nothing": null, "activity_id": "tr"}"#.into(), 2),
         (r#"{"nothing": {"$gt": 1}}"#.into(), 0),
     ];
-    let file = theirs.home.path().join("filters");
+    let file = captured.store.path().join("filters");
     let lines: String = filters.iter().map(|(filter, _)| format!("{filter}\n")).collect();
     fs::write(&file, lines).expect("because the folder is ours");
     let script = root().join("tests/programs/ask_database.py");

@@ -5,12 +5,14 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use harness::flowcept::Flowcept;
 use harness::host::{binary, need, root};
 use harness::redis::Server;
+use harness::run::said;
 use nix::sys::signal::Signal;
 
 use crate::queues::{settled, wait_for_lines};
-use crate::sinks::{Flowcept, Keeper, example, said, ship, shipped};
+use crate::sinks::{Keeper, example, ship, shipped};
 
 /// A server whose streams outlive it.
 pub(crate) fn lasting() -> Server {

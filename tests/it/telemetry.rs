@@ -6,11 +6,10 @@ use std::process::{Command, Stdio};
 
 use harness::host::{binary, need, root};
 use harness::python::python;
+use harness::run::said;
 use serde_json::Value;
 
-use crate::sinks::said;
-
-const ALL: &str =
+pub(crate) const ALL: &str =
     "telemetry_capture: {cpu: true, per_cpu: true, process_info: true, mem: true, disk: true, network: true}";
 
 /// What Flowcept tells of a process that lives, and nobody can of one that has ended; and the clock rate, which costs more to ask for

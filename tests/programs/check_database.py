@@ -9,8 +9,8 @@ from flowcept import Flowcept
 with open(sys.argv[1], encoding="utf-8") as lines:
     sent = [json.loads(line) for line in lines]
 
-# What its consumer adds to a task: the status as a key, tags, and when it came.
-ADDED = {"tags", "registered_at"}
+# What its consumer adds to a task: the status as a key, tags, when it came, and a summary of telemetry.
+ADDED = {"tags", "registered_at", "telemetry_summary"}
 for document in sent:
     kind = document["type"]
     id = document[f"{kind}_id"]
@@ -21,7 +21,7 @@ for document in sent:
     stored.pop("_id", None)
     # MongoDB has dates, to the millisecond.
     for name, value in stored.items():
-        if isinstance(value, datetime):
+        if isinstance(value, datetime) and name in document:
             seconds = value.replace(tzinfo=timezone.utc).timestamp()
             assert abs(seconds - document[name]) <= 0.001, (name, seconds, document[name])
             stored[name] = document[name]

@@ -51,6 +51,20 @@ impl Role {
             Self::Temporary => "temporary",
         }
     }
+
+    /// As counts name it. None is `data`: Flowcept's web service keeps fields of that name to itself.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Data => "data_files",
+            Self::Program => "programs",
+            Self::Library => "libraries",
+            Self::Configuration => "configurations",
+            Self::Cache => "caches",
+            Self::Device => "devices",
+            Self::KernelFile => "kernel_files",
+            Self::Temporary => "temporaries",
+        }
+    }
 }
 
 /// What the role of a use is decided from.

@@ -148,7 +148,9 @@ fn watched_from_inside(job: &Job<'_>, user: Option<User>, mut workflow: Workflow
     let mut child = inside::start(&folder, &mut workflow, launch)?;
     let sampling = Sampling::begin(&folder, &workflow, node::Parts::of(job.settings));
     let ended = child.wait();
-    sampling.map(Sampling::end);
+    if let Some(sampling) = sampling {
+        sampling.end();
+    }
     if ended.is_err() {
         let _ = std::fs::remove_dir_all(&folder);
     }

@@ -11,7 +11,8 @@ use flowcept_provenance::node::{CpuTimes, Disk, Memory, Sample};
 use flowcept_provenance::quantity::BootNs;
 use serde_json::{Map, Value, json};
 
-use super::{Files, Fit, size};
+use super::sent::size;
+use super::{Files, Fit};
 use crate::workflow::Workflow;
 
 /// CPU times are told in ticks of which a second has so many.
