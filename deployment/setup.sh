@@ -8,6 +8,9 @@ PACKAGES="libbpf-dev libelf-dev zlib1g-dev libssl-dev libcurl4-openssl-dev pkg-c
 # What RabbitMQ's own package wants; that one would start a server for the whole machine, so tests unpack it for themselves.
 PACKAGES="$PACKAGES erlang-base erlang-crypto erlang-eldap erlang-inets erlang-mnesia erlang-os-mon erlang-parsetools erlang-public-key erlang-runtime-tools erlang-ssl erlang-syntax-tools erlang-tools erlang-xmerl"
 
+# For Flowcept's web pages, where the distribution has them as packages: Ubuntu has a snap instead, and tests do without.
+BROWSER="chromium chromium-driver"
+
 say() { echo "setup.sh: $*" >&2; }
 die() {
     say "$*"
@@ -49,9 +52,19 @@ packages() {
     done
     compiler=
     installed clang-19 || installed clang || compiler=clang
-    [ -n "$missing$compiler" ] || return 0
+    browser=
+    for package in $BROWSER; do
+        installed "$package" || browser="$browser $package"
+    done
+    [ -n "$missing$compiler$browser" ] || return 0
 
     apt update >&2 || die "apt-get update failed: see above"
+    for package in $browser; do
+        if available "$package"; then
+            missing="$missing $package"
+        fi
+    done
+    [ -n "$missing$compiler" ] || return 0
     # The newer compiler where the distribution has it; clang 14, Debian 12's own, works too.
     if [ -n "$compiler" ] && available clang-19; then
         compiler=clang-19

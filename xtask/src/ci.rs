@@ -11,7 +11,10 @@ use anyhow::{Context, Result, bail};
 use crate::{codegen, tidy};
 
 /// What the tests may not skip here, unless the caller has said so otherwise.
-const REQUIRED: &str = "apt-get,bindfs,bpf,cc,epmd,java,mkfs.btrfs,mvn,openssl,perl,python,redis-cli,rsync,sqlite3,strace,systemd-analyze,zstd";
+const REQUIRED: &str = "apt-get,bindfs,bpf,cc,curl,epmd,java,mkfs.btrfs,mvn,openssl,perl,python,redis-cli,rsync,sqlite3,strace,systemd-analyze,zstd";
+
+/// What more they may not skip on Debian, which has a browser as a package.
+const BROWSER: &str = "chromium,chromedriver";
 
 /// Seconds for which the library is put under stress.
 const STRESS: &str = "60";
@@ -69,7 +72,8 @@ fn test(root: &Path) -> Result<(ExitStatus, Sum)> {
     let mut command = Command::new("cargo");
     command.args(["test", "--workspace"]).current_dir(root).stdout(Stdio::piped());
     if env::var_os("FLOWCEPT_REQUIRE").is_none() {
-        command.env("FLOWCEPT_REQUIRE", REQUIRED);
+        let is_debian = std::fs::read_to_string("/etc/os-release").is_ok_and(|os| os.lines().any(|l| l == "ID=debian"));
+        command.env("FLOWCEPT_REQUIRE", if is_debian { format!("{REQUIRED},{BROWSER}") } else { REQUIRED.into() });
     }
     if env::var_os("FLOWCEPT_STRESS").is_none() {
         command.env("FLOWCEPT_STRESS", STRESS);
