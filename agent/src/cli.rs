@@ -2,6 +2,7 @@
 
 mod consume;
 mod doctor;
+mod import;
 mod query;
 mod run;
 mod services;
@@ -114,6 +115,21 @@ enum Command {
         /// At most so many
         #[arg(long, value_name = "N")]
         limit: Option<usize>,
+    },
+    /// Take workflows of other nodes into the store: from Flowcept's database or its files
+    #[command(
+        after_help = "Examples:\n  flowcept import mongodb://db.cluster/flowcept --workflow 99efd744-3c15-4a03-9add-bea8afc9138b\n  flowcept import lmdb:flowcept_lmdb\n  flowcept import flowcept_buffer.jsonl\n\nDatabases are Flowcept's, filled by its own consumer or by `flowcept consume` and `ship`; files are its buffers, with a document a line, as\n`flowcept export` writes them. `show`, `lineage`, `query` and `export` answer on what came as on what was traced here: `export` gives the\ndocuments as they came. A workflow that is here already is not taken twice; one that has changed since replaces what came before.\nOf a database only tasks and workflows are taken: nothing here asks for agents and objects."
+    )]
+    Import {
+        /// FILE, lmdb:FOLDER or mongodb://[USER:PASSWORD@]HOST[:PORT]/[DATABASE][?OPTION=VALUE&…]
+        #[arg(required = true, value_name = "FROM")]
+        from: Vec<String>,
+        /// Only this workflow; repeatable
+        #[arg(long, value_name = "ID")]
+        workflow: Vec<String>,
+        /// JSON instead of text
+        #[arg(long)]
+        json: bool,
     },
     /// Deliver finished workflows to Flowcept's queue or database, each once: what was not delivered before
     #[command(
@@ -502,6 +518,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
             let from = queue(from, &settings)?;
             stream::stream(&from, name.place(&settings, &from), group.as_deref(), &project)
         }
+        Command::Import { from, workflow, json } => import::import(&store(named)?, &from, &workflow, json),
         Command::WorkflowCount { workflow } => show::count(&store(named)?, &workflow),
         Command::Ship { to, name, wait, json } => ship::ship(&store(named)?, &settings()?, &to, &name, wait, json),
         Command::ShowSettings { json } => settings::show(&settings()?, json),
@@ -549,32 +566,19 @@ fn lineage(store: &Store, args: &LineageArgs) -> Result<ExitCode> {
 
 fn export(store: &Store, workflow: &str, format: Format, files: Files) -> Result<ExitCode> {
     let run = Library::open(store)?.find(workflow)?;
-    let base = |file: &_| run.base(file);
     match format {
         Format::Jsonl => {
             let files = match files {
                 Files::Bounded => formats::flowcept::Files::Bounded,
                 Files::All => formats::flowcept::Files::All,
             };
-            print!("{}", jsonl(&run.workflow, &run.told, files, &base));
+            print!("{}", formats::flowcept::lines(&run.documents(files)));
         }
-        Format::ProvJson => println!("{}", formats::prov_json::document(&run.workflow, &run.told, &base)),
+        Format::ProvJson => {
+            println!("{}", formats::prov_json::document(&run.workflow, &run.told, &|file| run.base(file)));
+        }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The workflow's message and its tasks', one a line.
-fn jsonl(
-    workflow: &crate::workflow::Workflow,
-    told: &flowcept_provenance::lineage::Provenance,
-    files: formats::flowcept::Files,
-    base: &dyn Fn(&flowcept_provenance::identity::FileKey) -> u32,
-) -> String {
-    let mut out = format!("{}\n", formats::flowcept::workflow(workflow, told, base));
-    for task in formats::flowcept::tasks(workflow, told, files, base) {
-        out.push_str(&format!("{task}\n"));
-    }
-    out
 }
 
 /// A row of `workflows --json`.

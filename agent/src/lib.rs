@@ -3,10 +3,11 @@
 //! Modules in reading order; upper ones may use lower ones, never the reverse (`cargo xtask tidy` checks):
 //!
 //! layers:
-//! cli > output > session query intake keeper > sinks context capture > store formats > settings > exit_code workflow
+//! cli > output import > session query intake keeper > sinks context capture > store > formats > settings > exit_code workflow
 
 pub mod cli;
 
+pub mod import;
 pub mod output;
 
 pub mod intake;
@@ -18,8 +19,9 @@ pub mod capture;
 pub mod context;
 pub mod sinks;
 
-pub mod formats;
 pub mod store;
+
+pub mod formats;
 
 pub mod settings;
 

@@ -11,8 +11,9 @@ use anyhow::{Result, bail};
 use flowcept_provenance::activity::ActivityNo;
 use flowcept_provenance::identity::{EntityId, FileKey};
 use flowcept_provenance::lineage::Provenance;
-use uuid::Uuid;
+use serde_json::Value;
 
+use crate::formats::flowcept::{self, Files};
 use crate::store::index::{Index, Reader};
 use crate::store::{Store, StoreError};
 use crate::workflow::Workflow;
@@ -28,9 +29,19 @@ pub struct Run {
     /// What it told.
     pub told: Provenance,
     bases: HashMap<FileKey, u32>,
+    /// Its documents as they came, where it was traced elsewhere.
+    documents: Vec<Value>,
 }
 
 impl Run {
+    /// Flowcept's documents: the workflow's, then the tasks'.
+    pub fn documents(&self, files: Files) -> Vec<Value> {
+        if self.workflow.imported {
+            return self.documents.clone();
+        }
+        flowcept::documents(&self.workflow, &self.told, files, &|file| self.base(file))
+    }
+
     /// What the run's version 0 of a file is called in this store.
     pub fn base(&self, file: &FileKey) -> u32 {
         self.bases.get(file).copied().unwrap_or(0)
@@ -72,6 +83,7 @@ impl Library {
         let reader = self.index.reader()?;
         let workflow = reader.workflow(number)?.ok_or_else(missing)?;
         let (workflow, told) = self.store.read(&self.store.log_path(workflow.id))?;
+        let documents = if workflow.imported { self.store.documents(&workflow)? } else { Vec::new() };
         let mut bases = HashMap::new();
         for entity in &told.entities {
             if let std::collections::hash_map::Entry::Vacant(entry) = bases.entry(entity.file) {
@@ -79,7 +91,7 @@ impl Library {
                 entry.insert(last.map_or(0, |(id, local)| id.version.saturating_sub(local)));
             }
         }
-        let run = Rc::new(Run { number, workflow, told, bases });
+        let run = Rc::new(Run { number, workflow, told, bases, documents });
         self.runs.insert(number, run.clone());
         Ok(run)
     }
@@ -108,8 +120,7 @@ impl Library {
 
     /// As [`Library::find`], and also a task by its whole id.
     pub fn find_task(&mut self, name: &str) -> Result<Found, StoreError> {
-        let id = Uuid::parse_str(name).ok();
-        let number = id.map(|id| self.index.reader()?.number(id)).transpose()?.flatten();
+        let number = self.index.reader()?.number(flowcept::read::id(name))?;
         match number {
             Some((number, task)) => Ok(Found { run: self.run(number)?, task }),
             None => Ok(Found { run: self.find(name)?, task: None }),

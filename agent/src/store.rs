@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use flowcept_provenance::lineage::{Lineage, Provenance};
 
+use crate::formats::flowcept;
 use crate::workflow::Workflow;
 use index::Index;
 
@@ -154,6 +155,10 @@ impl Store {
     /// Reads a run from its log.
     pub fn read(&self, path: &Path) -> Result<(Workflow, Provenance), StoreError> {
         let mut contents = log::read(path)?;
+        if contents.workflow.imported {
+            let (_, told) = flowcept::read::told(&contents.documents);
+            return Ok((contents.workflow, told));
+        }
         let mut lineage = Lineage::default();
         for observation in std::mem::take(&mut contents.observations) {
             lineage.apply(observation);
@@ -163,6 +168,11 @@ impl Store {
             lineage.apply(contents.cut("the tracer was stopped before the workflow had ended"));
         }
         Ok((contents.workflow, lineage.tell()))
+    }
+
+    /// The documents of a workflow that was traced elsewhere.
+    pub fn documents(&self, workflow: &Workflow) -> Result<Vec<serde_json::Value>, StoreError> {
+        Ok(log::read(&self.log_path(workflow.id))?.documents)
     }
 
     /// Runs that are being traced now.

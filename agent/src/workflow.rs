@@ -43,6 +43,9 @@ pub struct Workflow {
     /// What the settings say of who runs it and where.
     #[serde(default)]
     pub declared: Declared,
+    /// It was traced elsewhere, and its documents were brought here.
+    #[serde(default)]
+    pub imported: bool,
 }
 
 /// Flowcept's settings that a workflow repeats.

@@ -11,6 +11,7 @@ mod files;
 mod fuzz;
 mod hooks;
 mod identity;
+mod import;
 mod inside;
 mod loss;
 mod oracle;

@@ -117,6 +117,23 @@ fn ids_are_equal(theirs: &Run, ours: &Run) {
 
 workloads::each! { compare }
 
+/// What came through a pipe came from all that its writer had read before, however fast all of that went.
+#[test]
+fn a_pipe_brings_all_that_its_writer_had_read() {
+    for _ in 0..5 {
+        let dir = tempfile::tempdir().expect("because tests may write temporary files");
+        let inputs = ["a", "b", "c", "d"];
+        for name in inputs {
+            fs::write(dir.path().join(name), "words\n").expect("because the folder is ours");
+        }
+        let captured = Captured::preloaded(&["sh", "-c", "cat a b c d | tr a-z A-Z | cat > out"], dir.path(), &[]);
+        let told = captured.ask(&["lineage", &dir.path().join("out").to_string_lossy()]);
+        for name in inputs {
+            assert!(told.lines().any(|line| line.ends_with(&format!("/{name}"))), "{name}: {told}");
+        }
+    }
+}
+
 /// A file has one key, whoever sees it used: on a filesystem whose inodes have generations and on a tmpfs. What is executed is
 /// the program also where it was started by a relative name, or is that of a script.
 #[test]

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::identity::{ImageNo, ProcessKey};
 use crate::observation::{Credentials, Mechanism};
 use crate::quantity::{BootNs, ByteCount, Nanos, Pid};
@@ -80,6 +82,8 @@ pub struct Activity {
     pub image: ImageNo,
     /// Its key, from which its id is made.
     pub process: ProcessKey,
+    /// Its id, where that was told and the key was not.
+    pub given_id: Option<Uuid>,
     /// The program as a person names it.
     pub name: Arc<str>,
     /// What kind.
@@ -127,6 +131,11 @@ pub struct Activity {
 }
 
 impl Activity {
+    /// Its id for ever.
+    pub fn task_id(&self) -> Uuid {
+        self.given_id.unwrap_or_else(|| self.process.task_id())
+    }
+
     /// The command line as a person reads it.
     pub fn command_line(&self) -> String {
         let mut words = self.arguments.iter().map(|a| &**a);

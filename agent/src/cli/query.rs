@@ -6,9 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
-use uuid::Uuid;
 
-use crate::formats::flowcept::{self, Files};
+use crate::formats::flowcept::{Files, read};
 use crate::query::Library;
 use crate::query::filter::{Filter, compared, field};
 use crate::sinks::table::as_row;
@@ -28,8 +27,11 @@ pub(super) fn query(
     let mut rows = Vec::new();
     for number in asked(&library, &filter)? {
         let run = library.run(number)?;
-        for task in flowcept::tasks(&run.workflow, &run.told, Files::Bounded, &|file| run.base(file)) {
-            let Value::Object(mut row) = task else { continue };
+        for document in run.documents(Files::Bounded) {
+            let Value::Object(mut row) = document else { continue };
+            if row.get("type").is_none_or(|kind| kind != "task") {
+                continue;
+            }
             as_row(&mut row);
             if filter.matches(&row) {
                 rows.push(row);
@@ -58,7 +60,7 @@ pub(super) fn query(
 fn asked(library: &Library, filter: &Filter) -> Result<Vec<u64>> {
     let reader = library.index().reader()?;
     if let Some(id) = filter.only("workflow_id") {
-        let number = Uuid::parse_str(id).ok().map(|id| reader.number(id)).transpose()?.flatten();
+        let number = reader.number(read::id(id))?;
         return Ok(number.into_iter().map(|(number, _)| number).collect());
     }
     let mut numbers: Vec<u64> = reader.workflows()?.into_iter().map(|(number, _)| number).collect();

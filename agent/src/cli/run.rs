@@ -226,7 +226,8 @@ fn keep(job: &Job<'_>, workflow: &Workflow, told: &Provenance) -> Result<String>
         formats::flowcept::outputs(told).iter().map(|g| told.entity(g.entity).last_path().to_string()).collect();
     let further = match &job.args.output {
         Some(file) => {
-            let text = super::jsonl(workflow, told, formats::flowcept::Files::All, &|_| 0);
+            let files = formats::flowcept::Files::All;
+            let text = formats::flowcept::lines(&formats::flowcept::documents(workflow, told, files, &|_| 0));
             let mut out = std::fs::File::create(file).with_context(|| format!("write {}", file.display()))?;
             out.write_all(text.as_bytes()).with_context(|| format!("write {}", file.display()))?;
             format!("written to {}", file.display())

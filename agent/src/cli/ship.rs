@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Name;
 use crate::exit_code;
-use crate::formats::flowcept::{self, Files};
+use crate::formats::flowcept::Files;
 use crate::query::Library;
 use crate::settings::Settings;
 use crate::sinks::{self, outlet::Outlet};
@@ -81,9 +81,7 @@ pub(super) fn deliver(
             break;
         }
         let run = library.run(*number)?;
-        let base = |file: &_| run.base(file);
-        let mut documents = vec![flowcept::workflow(&run.workflow, &run.told, &base)];
-        documents.extend(flowcept::tasks(&run.workflow, &run.told, Files::Bounded, &base));
+        let documents = run.documents(Files::Bounded);
         let Delivered { workflows, left, .. } = done;
         outlet.deliver(*number, &documents).with_context(|| format!("{workflows} workflows delivered; {left} wait"))?;
         library.forget(*number);

@@ -9,7 +9,7 @@ use anyhow::Result;
 use flowcept_provenance::activity::one_line;
 
 use crate::capture::clock;
-use crate::formats::flowcept;
+use crate::formats::flowcept::Files;
 use crate::output::{self, run::Part};
 use crate::query::{Found, Library};
 use crate::store::Store;
@@ -58,11 +58,10 @@ pub(super) fn workflows(
 pub(super) fn show(store: &Store, name: &str, failed: bool, json: bool) -> Result<ExitCode> {
     let Found { run, task } = Library::open(store)?.find_task(name)?;
     let told = &run.told;
-    let base = |file: &_| run.base(file);
     if json {
-        let tasks = flowcept::tasks(&run.workflow, told, flowcept::Files::Bounded, &base);
-        let workflow = flowcept::workflow(&run.workflow, told, &base);
-        println!("{}", serde_json::json!({"workflow": workflow, "tasks": tasks}));
+        let mut documents = run.documents(Files::Bounded).into_iter();
+        let workflow = documents.next();
+        println!("{}", serde_json::json!({"workflow": workflow, "tasks": documents.collect::<Vec<_>>()}));
         return Ok(ExitCode::SUCCESS);
     }
     let part = match task {
@@ -77,8 +76,8 @@ pub(super) fn show(store: &Store, name: &str, failed: bool, json: bool) -> Resul
 /// Prints how many documents a run has in Flowcept's databases.
 pub(super) fn count(store: &Store, name: &str) -> Result<ExitCode> {
     let run = Library::open(store)?.find(name)?;
-    let tasks = flowcept::tasks(&run.workflow, &run.told, flowcept::Files::Bounded, &|file| run.base(file));
-    let count = serde_json::json!({"workflow_id": run.workflow.id, "tasks": tasks.len(), "workflows": 1, "objects": 0});
+    let tasks = run.documents(Files::Bounded).len() - 1;
+    let count = serde_json::json!({"workflow_id": run.workflow.id, "tasks": tasks, "workflows": 1, "objects": 0});
     println!("{count}");
     Ok(ExitCode::SUCCESS)
 }

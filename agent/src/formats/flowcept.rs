@@ -9,6 +9,7 @@
 //!
 //! Bounded messages name as much as fits; `custom_metadata.cut` has the exact length of each list that did not fit.
 
+pub mod read;
 mod sent;
 mod telemetry;
 
@@ -94,7 +95,7 @@ impl Writer<'_> {
     }
 
     fn task_id(&self, no: ActivityNo) -> String {
-        self.told.activity(no).process.task_id().to_string()
+        self.told.activity(no).task_id().to_string()
     }
 
     fn used(&self, u: &Use) -> Value {
@@ -264,6 +265,16 @@ pub fn workflow(w: &Workflow, told: &Provenance, base: Base<'_>) -> Value {
     document["used"]["files"] = json!(used.into_iter().next());
     document["generated"]["files"] = json!(made.into_iter().next());
     clean(document)
+}
+
+/// The workflow's document, then its tasks'.
+pub fn documents(w: &Workflow, told: &Provenance, files: Files, base: Base<'_>) -> Vec<Value> {
+    std::iter::once(workflow(w, told, base)).chain(tasks(w, told, files, base)).collect()
+}
+
+/// Documents, one a line.
+pub fn lines(documents: &[Value]) -> String {
+    documents.iter().map(|document| format!("{document}\n")).collect()
 }
 
 /// A document as queues carry it: a msgpack map, as Flowcept's consumers take it.
@@ -459,6 +470,7 @@ pub(crate) fn example(inputs: u32, long: usize) -> (Workflow, Provenance) {
     use flowcept_provenance::relation::Via;
     let activity = |no: u32, name: &str, parent, ended, outcome| Activity {
         image: ImageNo(no.into()),
+        given_id: None,
         process: ProcessKey { boot: 7, pid_namespace: 1, tgid: no, start_ticks: 5, digest: 9 },
         name: name.into(),
         subtype: Subtype::Process,

@@ -24,7 +24,7 @@ pub fn document(w: &Workflow, told: &Provenance, base: Base<'_>) -> Value {
     };
     // ':' and '@' may not stand in the local part of a qualified name as they are; `flowcept:entity` has the id itself.
     let entity = |i: usize| format!("flowcept:{}", entity_id(i).replace([':', '@'], "_"));
-    let task = |i: usize| format!("flowcept:{}", told.activities[i].process.task_id());
+    let task = |i: usize| format!("flowcept:{}", told.activities[i].task_id());
     let user = format!("flowcept:user_{}", w.host.user.replace(|c: char| !c.is_alphanumeric(), "_"));
     let mut blocks: Map<String, Value> = Map::new();
     let mut counter = 0;

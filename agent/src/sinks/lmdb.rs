@@ -47,6 +47,34 @@ impl Lmdb {
         Ok(Self { place: format!("lmdb:{}", absolute.display()), folder: absolute })
     }
 
+    /// The rows of a table as they are there: documents as JSON. What there is none of is not made.
+    pub fn rows(folder: &Path, table: Table, each: &mut dyn FnMut(&[u8])) -> Result<()> {
+        ensure!(folder.join("data.mdb").exists(), "there is no database in {}", folder.display());
+        let mut read = || {
+            #[expect(unsafe_code, reason = "LMDB maps its file")]
+            // SAFETY: nobody but LMDB changes the file.
+            let env = unsafe { EnvOpenOptions::new().map_size(MAP_BYTES).max_dbs(5).open(folder) }?;
+            let read = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
+                let rows = opener.open_database::<Bytes, Bytes>(txn, Some(table.name()))?;
+                for row in rows.iter().flat_map(|rows| rows.iter(txn)).flatten() {
+                    each(row?.1);
+                }
+                Ok::<_, heed::Error>(CommitOrAbort::<(), ()>::Abort(()))
+            });
+            env.prepare_for_closing().wait();
+            read.map(drop)
+        };
+        read().map_err(|why: heed::Error| match why {
+            heed::Error::Mdb(MdbError::VersionMismatch) => {
+                anyhow::anyhow!(
+                    "lmdb:{}: a program of Flowcept has it open: try again once that has closed it",
+                    folder.display()
+                )
+            }
+            why => anyhow::anyhow!("lmdb:{}: {why}", folder.display()),
+        })
+    }
+
     /// Changes rows of tables by their keys, in their order, all or none. It is on the disk when this returns.
     pub fn update(&self, rows: &[(Table, &str)], change: Change<'_>) -> Result<(), Undelivered> {
         let named = |why: &dyn std::fmt::Display| format!("{}: {why}", self.place);

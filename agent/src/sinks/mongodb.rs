@@ -72,6 +72,22 @@ impl Mongo {
         &self.place
     }
 
+    /// The documents of a table: all, or those of these workflows. Dates are seconds since 1970, as they were sent.
+    pub fn rows(&self, table: Table, workflows: &[String], each: &mut dyn FnMut(Map<String, Value>)) -> Result<()> {
+        let filter = if workflows.is_empty() {
+            doc! {}
+        } else {
+            doc! {"workflow_id": {"$in": workflows}}
+        };
+        let rows = self.client.database(&self.name).collection::<Row>(table.name());
+        let named = |error: mongodb::error::Error| failed(&error).of(&self.place);
+        for row in rows.find(filter).projection(doc! {"_id": 0}).run().map_err(named)? {
+            let row = row.map_err(named)?;
+            each(row.into_iter().map(|(name, value)| (name, json(value))).collect());
+        }
+        Ok(())
+    }
+
     /// Joins what is given with what is there, or makes it. Those that the server refuses, by their place in the list, with the
     /// reason; it has the others on its disk when this returns.
     pub fn join(&mut self, changes: &[Change<'_>]) -> Result<Vec<(usize, String)>, Undelivered> {
@@ -227,6 +243,16 @@ fn bson(table: Table, name: &str, value: &Value) -> Result<Bson, String> {
             Bson::Document(row)
         }
     })
+}
+
+/// A value as it was sent.
+fn json(value: Bson) -> Value {
+    match value {
+        Bson::DateTime(time) => Value::from(time.timestamp_millis() as f64 / 1000.0),
+        Bson::Document(row) => row.into_iter().map(|(name, value)| (name, json(value))).collect(),
+        Bson::Array(list) => list.into_iter().map(json).collect(),
+        other => other.into_relaxed_extjson(),
+    }
 }
 
 impl Sink for Mongo {

@@ -186,14 +186,15 @@ impl Batch<'_> {
         tables.workflows.put_with_flags(&mut self.txn, PutFlags::APPEND, &run, &document)?;
         tables.ids.put(&mut self.txn, workflow.id.as_bytes(), &run)?;
         tables.times.put(&mut self.txn, &[workflow.started.to_be_bytes(), run].concat(), &[])?;
-        let bases = self.put_entities(number, told)?;
+        let bases = self.put_entities(number, told, workflow.imported)?;
         self.put_tasks(number, told, &bases)?;
         self.entities += told.entities.len();
         Ok(number)
     }
 
-    /// Enters file versions and their names; what the run's version 0 of each entity's file is called here.
-    fn put_entities(&mut self, number: u64, told: &Provenance) -> Result<Vec<u32>, heed::Error> {
+    /// Enters file versions and their names; what the run's version 0 of each entity's file is called here. Versions of a run that came
+    /// from elsewhere have their numbers.
+    fn put_entities(&mut self, number: u64, told: &Provenance, is_numbered: bool) -> Result<Vec<u32>, heed::Error> {
         let tables = &self.index.tables;
         let count = told.entities.len();
         // In the order of keys: LMDB fills pages best that way.
@@ -223,7 +224,7 @@ impl Batch<'_> {
             if before != Some(file) {
                 let found = entity.origin == Origin::Found;
                 let state = (entity.first_state.size.0, entity.first_state.mtime.0);
-                base = self.base(file, found.then_some(state), &mut ahead)?;
+                base = if is_numbered { 0 } else { self.base(file, found.then_some(state), &mut ahead)? };
                 before = Some(file);
             }
             bases[i] = base;
@@ -309,7 +310,7 @@ impl Batch<'_> {
         let mut names: FxHashMap<&str, u32> = FxHashMap::default();
         let mut value = Vec::new();
         for (i, a) in told.activities.iter().enumerate() {
-            let id = a.process.task_id();
+            let id = a.task_id();
             ids.push((id, i as u32));
             *names.entry(&a.name).or_default() += 1;
             let told_of = |i: usize, other: ActivityNo| {

@@ -4,7 +4,7 @@
 //! Format 1: the line `flowcept log 1`, then frames of length of the payload (u32, little endian), CRC-32 of the
 //! payload, payload. A payload begins with its kind: 1 the workflow at its begin (JSON), 2 a batch of observations
 //! (each behind its length as LEB128), 3 the workflow at its end (JSON), 4 its number in the index (u64, little
-//! endian). What follows a frame that is not whole is torn, except for frames of kind 4 at the very end: a log
+//! endian), 5 documents of a workflow that was traced elsewhere (a JSON list). What follows a frame that is not whole is torn, except for frames of kind 4 at the very end: a log
 //! whose tracer was killed is marked too, and nothing of it is thrown away for that.
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use flowcept_provenance::observation::{Left, Lost, Observation};
 use flowcept_provenance::quantity::BootNs;
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::store::codec;
 use crate::workflow::Workflow;
@@ -26,6 +28,7 @@ const BEGIN: u8 = 1;
 const BATCH: u8 = 2;
 const END: u8 = 3;
 const NUMBER: u8 = 4;
+const DOCUMENTS: u8 = 5;
 
 /// Length and checksum.
 const HEAD: usize = 8;
@@ -163,6 +166,12 @@ impl Writer {
         result
     }
 
+    /// Writes documents of a workflow that was traced elsewhere.
+    pub fn documents(&mut self, documents: &[Value]) -> Result<(), LogError> {
+        let frame = json_frame(DOCUMENTS, &documents).map_err(failed("write to the log", &self.path))?;
+        self.write(&frame)
+    }
+
     /// Commits, and says how the run went. That is written even where the last batch was lost; the error is
     /// that of the batch.
     pub fn end(&mut self, workflow: &Workflow) -> Result<(), LogError> {
@@ -213,9 +222,9 @@ fn empty_frame(kind: u8) -> Vec<u8> {
     frame
 }
 
-fn json_frame(kind: u8, workflow: &Workflow) -> Result<Vec<u8>, Error> {
+fn json_frame(kind: u8, content: &impl Serialize) -> Result<Vec<u8>, Error> {
     let mut frame = empty_frame(kind);
-    serde_json::to_writer(&mut frame, workflow)?;
+    serde_json::to_writer(&mut frame, content)?;
     seal(&mut frame)?;
     Ok(frame)
 }
@@ -240,6 +249,8 @@ pub struct Contents {
     pub live: bool,
     /// In the order in which they were taken in.
     pub observations: Vec<Observation>,
+    /// Of a workflow that was traced elsewhere; then there are no observations.
+    pub documents: Vec<Value>,
     /// Bytes that are not read because a frame is not whole. In a live log they may be on their way.
     pub torn: u64,
     /// Observations, and frames, that are whole but that this version does not understand.
@@ -346,6 +357,7 @@ pub fn read(path: &Path) -> Result<Contents, LogError> {
         ended: false,
         live,
         observations: Vec::new(),
+        documents: Vec::new(),
         torn: 0,
         undecodable: 0,
         commit_number: None,
@@ -363,6 +375,10 @@ pub fn read(path: &Path) -> Result<Contents, LogError> {
             },
             NUMBER => match payload.try_into() {
                 Ok(number) => contents.commit_number = Some(u64::from_le_bytes(number)),
+                Err(_) => contents.undecodable += 1,
+            },
+            DOCUMENTS => match serde_json::from_slice::<Vec<Value>>(payload) {
+                Ok(documents) => contents.documents.extend(documents),
                 Err(_) => contents.undecodable += 1,
             },
             _ => contents.undecodable += 1,
@@ -472,6 +488,7 @@ mod tests {
             ended: true,
             live: false,
             observations: vec![observation(1), long, observation(2), observation(3)],
+            documents: Vec::new(),
             torn: 0,
             undecodable: 0,
             commit_number: Some(42),

@@ -157,6 +157,7 @@ impl Tasks {
             told.activities.push(Activity {
                 image: image.no,
                 process: image.process,
+                given_id: None,
                 name,
                 subtype,
                 parent: images.parent(i).and_then(|p| self.number[self.part_of[p]]),
