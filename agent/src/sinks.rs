@@ -25,6 +25,11 @@ pub trait Sink {
     /// Delivers documents in their order: when it returns, who is there has them. Where it fails, somebody may have some of them.
     /// With none it only connects, so that it shows what is in the way.
     fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered>;
+
+    /// Whether all that was delivered since the last time is beyond doubt where it belongs; if not it has to be delivered again.
+    fn confirm(&mut self) -> Result<bool, Undelivered> {
+        Ok(true)
+    }
 }
 
 /// Where documents of others and ours come from, as messages.

@@ -44,18 +44,21 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("because tests/ lies in the workspace")
 }
 
-/// The built binary. `cargo test` builds none for another package, so the first use does.
+/// The built binary. `cargo test` builds none for another package, so the first use does; with `FLOWCEPT_RELEASE` it is one for
+/// release.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let profile = if std::env::var_os("FLOWCEPT_RELEASE").is_some() { "release" } else { "debug" };
         let status = Command::new(cargo)
             .current_dir(root())
             .args(["build", "--quiet", "-p", "flowcept-agent", "-p", "flowcept-preload"])
+            .args((profile == "release").then_some("--release"))
             .status();
         assert!(status.is_ok_and(|s| s.success()), "cargo build -p flowcept-agent failed");
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-        target.join("debug/flowcept")
+        target.join(profile).join("flowcept")
     })
 }
 

@@ -1,5 +1,6 @@
 //! Everything on the way from a run to a database is stopped, killed and started again at random, for `FLOWCEPT_CHAOS` seconds. No
-//! document is lost, and none is there that nobody sent.
+//! document is lost, none is there that nobody sent, and meanwhile the lag that is told is what then comes. With
+//! `FLOWCEPT_CHAOS_DOCUMENTS` the store has so many from the begin, and it goes on until all are through.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
+use flowcept_agent::sinks::{Name, lag};
 use harness::flowcept::Flowcept;
 use harness::host::{binary, library, need, root};
 use harness::kafka::{Broker, Doors};
@@ -18,6 +20,7 @@ use harness::random::Random;
 use harness::run::{Helper, said};
 use harness::server::Lasting;
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
 use crate::queues::{known, settled};
 use crate::sinks::Keeper;
@@ -28,11 +31,15 @@ const TASKS: usize = 1000;
 /// What a keeper may have of its own: 16 MiB of messages that wait for the database, what it makes of them, and pages.
 const MOST_MEMORY: u64 = 192 << 20;
 
-/// Makes runs into the store until told to stop; how many.
-fn produce(store: &Path, work: &Path, stop: &AtomicBool) -> usize {
+/// Makes runs into the store until told to stop, and none while told to hold; how many.
+fn produce(store: &Path, work: &Path, stop: &AtomicBool, hold: &AtomicBool) -> usize {
     let script = format!("i=0; while [ $i -lt {TASKS} ]; do (:); i=$((i+1)); done");
     let mut runs = 0;
     while runs == 0 || !stop.load(Ordering::Relaxed) {
+        if runs > 0 && hold.load(Ordering::Relaxed) {
+            sleep(Duration::from_millis(50));
+            continue;
+        }
         let status = Command::new("sh")
             .args(["-c", &script])
             .current_dir(work)
@@ -42,6 +49,35 @@ fn produce(store: &Path, work: &Path, stop: &AtomicBool) -> usize {
             .status();
         assert!(status.is_ok_and(|s| s.success()), "the shell runs");
         runs += 1;
+    }
+    runs
+}
+
+/// Fills the store with so many documents, in workflows as large as those runs; how many workflows.
+fn filled(store: &Path, work: &Path, documents: usize) -> usize {
+    let runs = documents.div_ceil(TASKS);
+    for run in 0..runs {
+        let workflow = format!("00000000-0000-4000-8000-{run:012}");
+        let common = json!({"workflow_id": workflow, "campaign_id": workflow, "status": "FINISHED", "hostname": "node", "user": "u",
+            "started_at": 1_795_470_000.5 + run as f64, "ended_at": 1_795_470_001.25 + run as f64});
+        let document = |more: Value| {
+            let mut document = common.clone();
+            document.as_object_mut().zip(more.as_object()).into_iter().for_each(|(d, more)| d.extend(more.clone()));
+            format!("{document}\n")
+        };
+        let mut lines = document(json!({"type": "workflow", "name": "many"}));
+        lines.extend((1..TASKS).map(|task| {
+            let used = json!({"x": task, "file": format!("/data/in/{task}")});
+            document(
+                json!({"type": "task", "task_id": format!("{workflow}-{task}"), "activity_id": "step", "used": used}),
+            )
+        }));
+        fs::write(work.join(format!("{run}.jsonl")), lines).expect("because the folder is ours");
+    }
+    let files: Vec<String> = (0..runs).map(|run| work.join(format!("{run}.jsonl")).display().to_string()).collect();
+    for files in files.chunks(100) {
+        let mut command = flowcept(store, &["import"]);
+        assert!(command.args(files).status().is_ok_and(|s| s.success()), "it is taken in");
     }
     runs
 }
@@ -81,6 +117,24 @@ fn rabbitmq() {
     }
 }
 
+/// Nobody reads or writes: what is told to wait is what the next keeper takes, to the message.
+fn lag_is_what_comes(server: &dyn Lasting, keeper: &dyn Fn(&dyn Lasting) -> Keeper) {
+    // Servers notice a moment later who has gone.
+    sleep(Duration::from_secs(1));
+    let name = match server.flags() {
+        ["--stream", stream] => Name { channel: "", stream: Some(stream) },
+        ["--channel", channel] => Name { channel, stream: None },
+        flags => panic!("{flags:?} name no queue"),
+    };
+    let lag = lag(&server.url(), name, "flowcept").expect("because it runs").expect("because the group was there");
+    let next = keeper(server);
+    settled(server, "flowcept");
+    next.stop(Signal::SIGTERM);
+    let counts = next.counts();
+    assert_eq!((counts["kept"].as_u64(), counts["aside"].as_u64()), (Some(lag), Some(0)), "{counts}");
+    eprintln!("chaos at {}: {lag} messages were told to wait, and came", server.place());
+}
+
 fn nothing_is_lost_whoever_dies(server: &mut dyn Lasting) {
     let seconds = std::env::var("FLOWCEPT_CHAOS").unwrap_or_else(|_| "60".into());
     let seconds: u64 = seconds.parse().expect("because FLOWCEPT_CHAOS is a number of seconds");
@@ -95,16 +149,36 @@ fn nothing_is_lost_whoever_dies(server: &mut dyn Lasting) {
     let flags = server.flags();
     let ship = |wait| [&["ship", "--to", &url, "--wait", wait], flags].concat();
     known(server, &["flowcept"]);
-    let stop = AtomicBool::new(false);
+    let (stop, hold) = (AtomicBool::new(false), AtomicBool::new(false));
     let mut counts = [0; 6];
+    let documents = std::env::var("FLOWCEPT_CHAOS_DOCUMENTS").ok();
+    let documents = documents.map(|n| n.parse().expect("because FLOWCEPT_CHAOS_DOCUMENTS is a number"));
+    let ready = documents.map(|documents| filled(&store, &work, documents));
     let runs = scope(|scope| {
-        let producer = scope.spawn(|| produce(&store, &work, &stop));
-        let mut keepers = [keeper(server), keeper(server)];
+        let producer = scope.spawn(|| ready.unwrap_or_else(|| produce(&store, &work, &stop, &hold)));
+        let mut keepers = vec![keeper(server), keeper(server)];
+        let mut counted = 0;
         let mut shipper: Option<Helper> = None;
         let mut holder: Option<Helper> = None;
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(seconds) {
-            if shipper.as_mut().is_none_or(|s| s.0.try_wait().is_ok_and(|ended| ended.is_some())) {
+        let mut is_sent = false;
+        while begun.elapsed() < Duration::from_secs(seconds) || counted < 2 || ready.is_some() && !is_sent {
+            // Twice nobody reads, and then nobody writes either.
+            if begun.elapsed().as_secs() * 3 > seconds * (counted + 1) && counted < 2 {
+                hold.store(true, Ordering::Relaxed);
+                keepers.clear();
+                drop((shipper.take(), holder.take()));
+                let sent = flowcept(&store, &ship("20s")).status();
+                is_sent |= sent.expect("because the binary is there").success();
+                lag_is_what_comes(server, &keeper);
+                keepers.extend([keeper(server), keeper(server)]);
+                counted += 1;
+                hold.store(false, Ordering::Relaxed);
+            }
+            let ended = shipper.as_mut().map(|s| s.0.try_wait().expect("because it was started"));
+            // Nothing more waits in the store where one came to its end.
+            is_sent |= ended.flatten().is_some_and(|status| status.success());
+            if ended.is_none_or(|ended| ended.is_some()) {
                 shipper = flowcept(&store, &ship("2s")).spawn().ok().map(Helper);
             }
             let one = random.below(2) as usize;
@@ -155,7 +229,7 @@ fn nothing_is_lost_whoever_dies(server: &mut dyn Lasting) {
     // Each run, as it is exported.
     let listed = flowcept(&store, &["workflows", "--json"]).stdout(Stdio::piped()).output();
     let listed = listed.expect("because the binary is there").stdout;
-    let listed: Vec<serde_json::Value> = serde_json::from_slice(&listed).expect("because it is JSON");
+    let listed: Vec<Value> = serde_json::from_slice(&listed).expect("because it is JSON");
     assert_eq!(listed.len(), runs);
     let mut check = Command::new(python());
     check.arg(root().join("tests/programs/check_documents.py")).arg(&folder);

@@ -88,7 +88,7 @@ fn sample() -> PathBuf {
 }
 
 /// What the settings change here; all else is named as what it is not used for.
-const USED: [&str; 34] = [
+const USED: [&str; 41] = [
     "capture.ring_bytes",
     "capture.source",
     "databases.lmdb.enabled",
@@ -123,6 +123,13 @@ const USED: [&str; 34] = [
     "project.dump_buffer.enabled",
     "project.dump_buffer.path",
     "sys_metadata.environment_id",
+    "telemetry_capture.cpu",
+    "telemetry_capture.disk",
+    "telemetry_capture.enabled",
+    "telemetry_capture.mem",
+    "telemetry_capture.network",
+    "telemetry_capture.per_cpu",
+    "telemetry_capture.process_info",
 ];
 
 /// Flowcept's sample is accepted as it is: each of its keys has its value and its line, and is used or says why not.

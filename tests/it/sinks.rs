@@ -540,6 +540,40 @@ fn secrets_stay_secret() {
     }
 }
 
+/// What a server has for a subscriber and takes with it when it is killed is sent again once somebody is there again.
+#[test]
+fn what_dies_in_a_killed_server_is_sent_again() {
+    if !need(&["redis-cli"]) {
+        return;
+    }
+    let (_work, captured) = example();
+    let mut server = Server::start(&[]);
+    let mut slow = TcpStream::connect(("127.0.0.1", server.port)).expect("because it listens");
+    slow.write_all(b"PSUBSCRIBE interception\r\n").expect("because it listens");
+    server.wait_for_subscribers(1);
+    // Until the kernel takes no more for it.
+    while !server
+        .ask(&["client", "list", "type", "pubsub"])
+        .split(' ')
+        .any(|word| word.starts_with("omem=") && word != "omem=0")
+    {
+        server.publish("interception", &[b'x'; 64 << 10]);
+    }
+    let mut ship = command(captured.store.path(), &["--to", &server.url(), "--wait", "60s"]);
+    let mut ship = ship.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("because the binary is there");
+    sleep(Duration::from_secs(2));
+    assert!(ship.try_wait().is_ok_and(|ended| ended.is_none()), "what waits in the server is no delivery");
+    server.kill();
+    server.restart();
+    let subscriber = Subscriber::to(&server, "interception");
+    let output = ship.wait_with_output().expect("because it was started");
+    assert!(output.status.success(), "{}", said(&output));
+    let count = captured.ask(&["export", "last"]).lines().count();
+    assert_eq!(said(&output), format!("1 workflows in {count} documents to {}/0 interception\n", server.url()));
+    assert!(subscriber.wait("workflow_id", count) >= count);
+    drop(slow);
+}
+
 /// Nothing is sent to a subscriber that does not keep up: Redis would drop it, with all that waits for it.
 #[test]
 fn a_slow_subscriber_is_waited_for() {

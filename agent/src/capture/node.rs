@@ -154,7 +154,10 @@ impl Sampler {
             sample.each_cpu = if parts.each_cpu { cpus.collect() } else { Vec::new() };
         }
         sample.memory = self.meminfo.text(buffer).map(memory);
-        if let (Some(memory), Some(text)) = (&mut sample.memory, self.vmstat.text(buffer)) {
+        // That has many lines, and without swap nothing to say.
+        if let Some(memory) = sample.memory.as_mut().filter(|memory| memory.swap_total.0 > 0)
+            && let Some(text) = self.vmstat.text(buffer)
+        {
             let pages = |name| ByteCount(number_of(text, name) * PAGE);
             (memory.swapped_in, memory.swapped_out) = (pages("pswpin "), pages("pswpout "));
         }

@@ -214,7 +214,9 @@ fn pipeline(table: Table, fields: &Map<String, Value>) -> Result<Vec<Row>, Strin
 /// A value as Flowcept stores it there: times of tasks as dates, to the millisecond.
 fn bson(table: Table, name: &str, value: &Value) -> Result<Bson, String> {
     if let (Table::Tasks, true, Some(seconds)) = (table, TIMES.contains(&name), value.as_f64()) {
-        return Ok(Bson::DateTime(DateTime::from_millis((seconds * 1000.0) as i64)));
+        // Python's dates have whole microseconds, the nearest; MongoDB's the milliseconds that are full.
+        let micros = (seconds.fract() * 1e6).round_ties_even() as i64;
+        return Ok(Bson::DateTime(DateTime::from_millis(seconds as i64 * 1000 + micros.div_euclid(1000))));
     }
     Ok(match value {
         Value::Null => Bson::Null,
@@ -299,6 +301,17 @@ mod tests {
         let used = doc! {"$mergeObjects": [before, {"$literal": {"$a": "$b", "c.d": 1}}]};
         let wanted = doc! {"$replaceWith": {"$mergeObjects": ["$$ROOT", {"$literal": plain}, {"used": used}]}};
         assert_eq!(of(&fields), [wanted]);
+    }
+
+    #[test]
+    fn times_are_those_that_python_makes() {
+        // What datetime.fromtimestamp(SECONDS, tz=utc) is in MongoDB.
+        for (seconds, millis) in
+            [(1_795_893_221.573_999_9, 1_795_893_221_574), (1.5, 1500), (0.000_999_4, 0), (2.0, 2000)]
+        {
+            let time = bson(Table::Tasks, "started_at", &json!(seconds));
+            assert_eq!(time, Ok(Bson::DateTime(DateTime::from_millis(millis))), "{seconds}");
+        }
     }
 
     #[test]

@@ -95,17 +95,26 @@ impl Outlet {
 
     /// Delivers the documents of the workflow of this number, and notes that.
     pub fn deliver(&mut self, number: u64, documents: &[Value]) -> Result<()> {
-        documents.chunks(BATCH).try_for_each(|batch| self.attempt(batch))?;
+        let begun = Instant::now();
+        loop {
+            documents.chunks(BATCH).try_for_each(|batch| self.attempt(|sink| sink.deliver(batch)))?;
+            if self.attempt(|sink| sink.confirm())? {
+                break;
+            }
+            if begun.elapsed() > self.patience {
+                bail!("{}: what was sent may have been lost there each time", self.sink.place());
+            }
+        }
         self.cursor.next = number + 1;
         self.note().with_context(|| format!("note that a workflow was delivered in {}", self.path.display()))
     }
 
-    fn attempt(&mut self, batch: &[Value]) -> Result<()> {
+    fn attempt<T>(&mut self, mut what: impl FnMut(&mut dyn Sink) -> Result<T, Undelivered>) -> Result<T> {
         let begun = Instant::now();
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.sink.deliver(batch) {
-                Ok(()) => return Ok(()),
+            match what(&mut *self.sink) {
+                Ok(done) => return Ok(done),
                 Err(Undelivered::Now(why)) if begun.elapsed() + pause > self.patience => bail!("{why}"),
                 Err(Undelivered::Now(_)) => sleep(pause),
                 Err(Undelivered::Ever(why)) => bail!("{why}"),
@@ -142,10 +151,11 @@ mod tests {
 
     use super::*;
 
-    /// Fails as often as it is told to.
+    /// Fails as often as it is told to, and once it is not sure.
     struct Shaky {
         place: &'static str,
         failures: usize,
+        is_sure: bool,
         got: Rc<RefCell<Vec<usize>>>,
     }
 
@@ -162,6 +172,10 @@ mod tests {
             self.got.borrow_mut().push(documents.len());
             Ok(())
         }
+
+        fn confirm(&mut self) -> Result<bool, Undelivered> {
+            Ok(std::mem::replace(&mut self.is_sure, true))
+        }
     }
 
     #[test]
@@ -171,7 +185,7 @@ mod tests {
         let open = |failures, patience| {
             Outlet::open(
                 store.path(),
-                Box::new(Shaky { place: "shaky://here", failures, got: got.clone() }),
+                Box::new(Shaky { place: "shaky://here", failures, is_sure: false, got: got.clone() }),
                 Duration::from_secs(patience),
             )
         };
@@ -180,7 +194,8 @@ mod tests {
         assert_eq!(first.next(), 0);
         assert!(open(0, 0).is_err_and(|e| e.to_string() == "another flowcept delivers to shaky://here just now"));
         first.deliver(5, &vec![Value::Null; BATCH + 1]).expect("because the third attempt succeeds");
-        assert_eq!(*got.borrow(), [BATCH, 1]);
+        // And all again, of which it was not sure.
+        assert_eq!(*got.borrow(), [BATCH, 1, BATCH, 1]);
         drop(first);
         let mut second = good(2, 0);
         assert_eq!(second.next(), 6);
@@ -193,7 +208,7 @@ mod tests {
     fn each_place_has_a_cursor_of_its_own() {
         let store = tempfile::tempdir().expect("because tests may write temporary files");
         let open = |place| {
-            let sink = Shaky { place, failures: 0, got: Rc::default() };
+            let sink = Shaky { place, failures: 0, is_sure: true, got: Rc::default() };
             Outlet::open(store.path(), Box::new(sink), Duration::ZERO).expect("because nobody else has it")
         };
         open("lmdb:/data/runs-old").deliver(5, &[Value::Null]).expect("because it works");

@@ -1,9 +1,11 @@
 //! A channel of Redis, as Flowcept publishes by default: each document is a message. Whoever is not subscribed gets nothing, and Redis
-//! keeps nothing; so a batch counts as delivered only where somebody was, and none is sent to who does not keep up.
+//! keeps nothing; so a batch counts as delivered only where somebody was, none is sent to who does not keep up, and what may have died
+//! with the server, or with a subscriber's connection, is sent again.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use redis::{Connection, Msg};
@@ -25,12 +27,27 @@ pub struct Channel {
     name: String,
     /// Bytes since the last look at what waits in the server; absent where it is to be looked at first.
     sent: Option<usize>,
+    /// Subscribers that were there at the last look; where one has gone since, or the server, what was sent may not have come to it.
+    subscribers: BTreeSet<u64>,
+    /// Something was sent since it was last sure that all had come.
+    is_open: bool,
+    is_unsure: bool,
 }
+
+/// How long the last of what was sent is waited for.
+const LAST: Duration = Duration::from_secs(1);
 
 impl Channel {
     /// Of this server's URL. It connects when there is something to deliver.
     pub fn open(url: &str, name: &str) -> Result<Self> {
-        Ok(Self { server: Server::open(url, name)?, name: name.into(), sent: None })
+        Ok(Self {
+            server: Server::open(url, name)?,
+            name: name.into(),
+            sent: None,
+            subscribers: BTreeSet::new(),
+            is_open: false,
+            is_unsure: false,
+        })
     }
 }
 
@@ -41,15 +58,23 @@ impl Sink for Channel {
 
     fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered> {
         let (name, sent) = (&self.name, self.sent.take());
+        let (subscribers, unsure) = (&mut self.subscribers, &mut self.is_unsure);
+        let is_open = self.is_open;
         let now = self.server.with(
-            |_| Ok(()),
+            |_| {
+                // Another connection: whatever the server had for subscribers may have died with it.
+                *unsure |= is_open;
+                Ok(())
+            },
             |connection| {
                 let mut sent = sent.filter(|sent| *sent < LOOK);
                 if sent.is_none() {
-                    let waiting = backlog(connection)?;
-                    if waiting > BACKLOG {
+                    let look = Look::at(connection)?;
+                    subscribers.extend(look.subscribers);
+                    if look.waiting > BACKLOG {
                         return Err(Undelivered::Now(format!(
-                            "a subscriber of its channels does not keep up: {waiting} bytes wait for it"
+                            "a subscriber of its channels does not keep up: {} bytes wait for it",
+                            look.waiting
                         )));
                     }
                 }
@@ -71,20 +96,65 @@ impl Sink for Channel {
             },
         )?;
         self.sent = now;
+        self.is_open = true;
         Ok(())
+    }
+
+    /// Once the server has nothing more for anybody, what was sent is in their hands, or on the way to them in this kernel or theirs.
+    fn confirm(&mut self) -> Result<bool, Undelivered> {
+        let (subscribers, unsure) = (&mut self.subscribers, &mut self.is_unsure);
+        let (begun, is_open) = (Instant::now(), self.is_open);
+        let look = self.server.with(
+            |_| {
+                *unsure |= is_open;
+                Ok(())
+            },
+            |connection| {
+                let mut pause = Duration::from_millis(1);
+                loop {
+                    let look = Look::at(connection)?;
+                    if look.waiting == 0 {
+                        return Ok(look);
+                    }
+                    if begun.elapsed() > LAST {
+                        let bytes = look.waiting;
+                        return Err(Undelivered::Now(format!("{bytes} bytes wait for a subscriber of its channels")));
+                    }
+                    sleep(pause);
+                    pause = (pause * 2).min(Duration::from_millis(20));
+                }
+            },
+        )?;
+        let has_gone = !subscribers.iter().all(|subscriber| look.subscribers.contains(subscriber));
+        *subscribers = look.subscribers;
+        self.is_open = false;
+        Ok(!std::mem::take(unsure) && !has_gone)
     }
 }
 
-/// Bytes that wait in the server for the slowest subscriber; none where the user may not ask.
-fn backlog(connection: &mut Connection) -> Result<u64, Undelivered> {
-    let list: Result<String, _> = redis::cmd("CLIENT").arg("LIST").arg("TYPE").arg("pubsub").query(connection);
-    match list {
-        Ok(list) => {
-            let waits = list.split_whitespace().filter_map(|word| word.strip_prefix("omem=")?.parse().ok());
-            Ok(waits.max().unwrap_or(0))
-        }
-        Err(error) if error.code() == Some("NOPERM") => Ok(0),
-        Err(error) => Err(failed(error)),
+/// What the server says of subscribers; nothing where the user may not ask.
+#[derive(Default)]
+struct Look {
+    subscribers: BTreeSet<u64>,
+    /// Bytes that wait for the slowest.
+    waiting: u64,
+}
+
+impl Look {
+    fn at(connection: &mut Connection) -> Result<Self, Undelivered> {
+        let list: Result<String, _> = redis::cmd("CLIENT").arg("LIST").arg("TYPE").arg("pubsub").query(connection);
+        let list = match list {
+            Ok(list) => list,
+            Err(error) if error.code() == Some("NOPERM") => return Ok(Self::default()),
+            Err(error) => return Err(failed(error)),
+        };
+        let numbers = |name: &'static str| {
+            let words = list.split_whitespace().filter_map(move |word| word.strip_prefix(name));
+            words.filter_map(|number| number.parse::<u64>().ok())
+        };
+        // What waits lies in a buffer of 16 kB, and then in a list.
+        let waiting = numbers("obl=").chain(numbers("omem=")).max().unwrap_or(0);
+        Ok(Self { subscribers: numbers("id=").collect(), waiting })
     }
 }
 
