@@ -307,7 +307,7 @@ mod tests {
     fn times_are_those_that_python_makes() {
         // What datetime.fromtimestamp(SECONDS, tz=utc) is in MongoDB.
         for (seconds, millis) in
-            [(1_795_893_221.573_999_9, 1_795_893_221_574), (1.5, 1500), (0.000_999_4, 0), (2.0, 2000)]
+            [(1_795_893_221.502_999_8, 1_795_893_221_503), (1.5, 1500), (0.000_999_4, 0), (2.0, 2000)]
         {
             let time = bson(Table::Tasks, "started_at", &json!(seconds));
             assert_eq!(time, Ok(Bson::DateTime(DateTime::from_millis(millis))), "{seconds}");
