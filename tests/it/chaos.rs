@@ -168,8 +168,10 @@ fn nothing_is_lost_whoever_dies(server: &mut dyn Lasting) {
                 hold.store(true, Ordering::Relaxed);
                 keepers.clear();
                 drop((shipper.take(), holder.take()));
-                let sent = flowcept(&store, &ship("20s")).status();
-                is_sent |= sent.expect("because the binary is there").success();
+                let mut last = flowcept(&store, &ship("20s")).spawn().map(Helper).expect("because the binary is there");
+                sleep(Duration::from_secs(4));
+                is_sent |= last.0.try_wait().is_ok_and(|ended| ended.is_some_and(|status| status.success()));
+                drop(last);
                 lag_is_what_comes(server, &keeper);
                 keepers.extend([keeper(server), keeper(server)]);
                 counted += 1;
