@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
 use crate::formats::flowcept::{packed, read};
@@ -24,6 +24,8 @@ const BATCH: usize = 1000;
 /// What was read, by workflow.
 #[derive(Debug, Default)]
 pub struct Found {
+    /// Where, for people: without user and password.
+    pub place: String,
     /// Documents of each workflow, its own first, by its id.
     workflows: BTreeMap<String, Vec<Value>>,
     /// Documents that are neither of a task nor of a workflow.
@@ -35,7 +37,7 @@ pub struct Found {
 impl Found {
     /// Reads a place: `lmdb:FOLDER`, `mongodb://…` or a file; of these workflows only, if some are named.
     pub fn read(from: &str, only: &[String]) -> Result<Self> {
-        let mut found = Self::default();
+        let mut found = Self { place: from.into(), ..Self::default() };
         if let Some(folder) = from.strip_prefix("lmdb:") {
             for table in [Table::Workflows, Table::Tasks] {
                 let mut each = |row: &[u8]| match serde_json::from_slice(row) {
@@ -44,8 +46,14 @@ impl Found {
                 };
                 Lmdb::rows(Path::new(folder), table, &mut each)?;
             }
-        } else if from.starts_with("mongodb://") || from.starts_with("mongodb+srv://") {
+        } else if let Some((scheme, _)) = from.split_once("://") {
+            // The rest may have a password.
+            ensure!(
+                scheme == "mongodb",
+                "{scheme}:// is nothing to import from; there are mongodb://, lmdb:FOLDER and files"
+            );
             let database = Mongo::open(from)?;
+            found.place = database.place().into();
             for table in [Table::Workflows, Table::Tasks] {
                 database.rows(table, only, &mut |row| found.row(table, row, only))?;
             }

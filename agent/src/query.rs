@@ -34,7 +34,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Flowcept's documents: the workflow's, then the tasks'.
+    /// Flowcept's documents: the workflow's, then the tasks'. What came from elsewhere may be without the first.
     pub fn documents(&self, files: Files) -> Vec<Value> {
         if self.workflow.imported {
             return self.documents.clone();
@@ -82,8 +82,13 @@ impl Library {
         let missing = || StoreError::NoWorkflow(number.to_string(), self.store.folder().to_path_buf());
         let reader = self.index.reader()?;
         let workflow = reader.workflow(number)?.ok_or_else(missing)?;
-        let (workflow, told) = self.store.read(&self.store.log_path(workflow.id))?;
-        let documents = if workflow.imported { self.store.documents(&workflow)? } else { Vec::new() };
+        let (workflow, told, documents) = if workflow.imported {
+            let documents = self.store.documents(&workflow)?;
+            (workflow, flowcept::read::told(&documents).1, documents)
+        } else {
+            let (workflow, told) = self.store.read(&self.store.log_path(workflow.id))?;
+            (workflow, told, Vec::new())
+        };
         let mut bases = HashMap::new();
         for entity in &told.entities {
             if let std::collections::hash_map::Entry::Vacant(entry) = bases.entry(entity.file) {

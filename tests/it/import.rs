@@ -234,6 +234,16 @@ fn what_cannot_be_taken_is_named() {
         "mongodb://127.0.0.1:1/flowcept: no server answers",
     );
 
+    const SECRET: &str = "tr0ub4dor-and-3";
+    for (place, wanted) in [
+        (format!("redis://:{SECRET}@127.0.0.1"), "redis:// is nothing to import from; there are mongodb://"),
+        (format!("mongodb+srv://u:{SECRET}@h"), "mongodb+srv:// is nothing to import from"),
+        (format!("mongodb://u:{SECRET}@127.0.0.1:1/?serverSelectionTimeoutMS=300"), "no server answers"),
+    ] {
+        let output = node.run(&["import", &place, "--workflow", "w"]);
+        assert!(said(&output).contains(wanted) && !said(&output).contains(SECRET), "{}", said(&output));
+    }
+
     // Of a file with damaged lines all others are taken.
     let agent = json!({"type": "agent", "agent_id": "a", "name": "n"});
     let nobody = json!({"type": "task", "task_id": "lost", "activity_id": "x"});
@@ -249,6 +259,17 @@ fn what_cannot_be_taken_is_named() {
         assert!(said(&output).contains(wanted), "{wanted}: {}", said(&output));
     }
     refused(&["import", &at("damaged.jsonl"), "--workflow", "nobody"], "there is no workflow nobody in");
+
+    // Of whom there are only tasks, all of them are tasks.
+    let tasks: Vec<&str> = sent.lines().skip(1).collect();
+    fs::write(at("tasks.jsonl"), tasks.join("\n")).expect("because the folder is ours");
+    let node = Node::new();
+    node.told(&["import", &at("tasks.jsonl")]);
+    let counted: Value = serde_json::from_str(&node.told(&["workflow-count", "last"])).expect("because it is JSON");
+    assert_eq!((&counted["tasks"], &counted["workflows"]), (&json!(count - 1), &json!(0)));
+    let shown: Value = serde_json::from_str(&node.told(&["show", "last", "--json"])).expect("because it is JSON");
+    assert_eq!((shown["tasks"].as_array().map(Vec::len), &shown["workflow"]), (Some(count - 1), &Value::Null));
+    assert!(node.told(&["show", "last"]).contains("no_workflow ×1"));
 
     // A workflow that has gone on replaces what was there of it, which lineage then knows.
     let first: Vec<&str> = sent.lines().take(3).collect();

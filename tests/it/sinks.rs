@@ -540,6 +540,55 @@ fn secrets_stay_secret() {
     }
 }
 
+/// A subscriber that reads nothing, for whom the kernel takes no more.
+fn full(server: &Server) -> TcpStream {
+    let mut slow = TcpStream::connect(("127.0.0.1", server.port)).expect("because it listens");
+    slow.write_all(b"PSUBSCRIBE interception\r\n").expect("because it listens");
+    server.wait_for_subscribers(1);
+    let waits = |word: &str| word.starts_with("omem=") && word != "omem=0";
+    while !server.ask(&["client", "list", "type", "pubsub"]).split(' ').any(waits) {
+        server.publish("interception", &[b'x'; 64 << 10]);
+    }
+    slow
+}
+
+/// All that comes to it until its server ends, without what it was filled with.
+fn read(mut slow: TcpStream) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut got = vec![0; 64 << 10];
+        let mut tail: Vec<u8> = Vec::new();
+        while let Ok(count @ 1..) = slow.read(&mut got) {
+            tail.extend(got[..count].iter().filter(|b| **b != b'x'));
+        }
+        tail
+    })
+}
+
+fn documents(tail: &[u8]) -> usize {
+    tail.windows(11).filter(|w| *w == b"workflow_id").count()
+}
+
+/// Who takes a while to read gets each document once.
+#[test]
+fn who_reads_late_gets_each_document_once() {
+    if !need(&["redis-cli"]) {
+        return;
+    }
+    let (_work, captured) = example();
+    let server = Server::start(&[]);
+    let slow = full(&server);
+    let mut ship = command(captured.store.path(), &["--to", &server.url(), "--wait", "60s"]);
+    let ship = ship.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("because the binary is there");
+    // Longer than one look at it lasts.
+    sleep(Duration::from_secs(4));
+    let reader = read(slow);
+    let output = ship.wait_with_output().expect("because it was started");
+    assert!(output.status.success(), "{}", said(&output));
+    let count = captured.ask(&["export", "last"]).lines().count();
+    drop(server);
+    assert_eq!(documents(&reader.join().expect("because it does not panic")), count);
+}
+
 /// What a server has for a subscriber and takes with it when it is killed is sent again once somebody is there again.
 #[test]
 fn what_dies_in_a_killed_server_is_sent_again() {
@@ -548,17 +597,7 @@ fn what_dies_in_a_killed_server_is_sent_again() {
     }
     let (_work, captured) = example();
     let mut server = Server::start(&[]);
-    let mut slow = TcpStream::connect(("127.0.0.1", server.port)).expect("because it listens");
-    slow.write_all(b"PSUBSCRIBE interception\r\n").expect("because it listens");
-    server.wait_for_subscribers(1);
-    // Until the kernel takes no more for it.
-    while !server
-        .ask(&["client", "list", "type", "pubsub"])
-        .split(' ')
-        .any(|word| word.starts_with("omem=") && word != "omem=0")
-    {
-        server.publish("interception", &[b'x'; 64 << 10]);
-    }
+    let slow = full(&server);
     let mut ship = command(captured.store.path(), &["--to", &server.url(), "--wait", "60s"]);
     let mut ship = ship.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("because the binary is there");
     sleep(Duration::from_secs(2));
@@ -590,18 +629,10 @@ fn a_slow_subscriber_is_waited_for() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("does not keep up"), "{}", said(&output));
     // Once it reads, all comes.
-    let reader = std::thread::spawn(move || {
-        let mut got = vec![0; 64 << 10];
-        let mut tail: Vec<u8> = Vec::new();
-        while let Ok(count @ 1..) = slow.read(&mut got) {
-            tail.extend(got[..count].iter().filter(|b| **b != b'x'));
-        }
-        tail
-    });
+    let reader = read(slow);
     shipped(&captured, &["--to", &server.url(), "--wait", "60s"]);
     let count = captured.ask(&["export", "last"]).lines().count();
     drop(server);
     let tail = reader.join().expect("because it does not panic");
-    let ids = tail.windows(11).filter(|w| *w == b"workflow_id").count();
-    assert_eq!(ids, count);
+    assert_eq!(documents(&tail), count);
 }

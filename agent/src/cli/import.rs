@@ -12,7 +12,7 @@ use crate::store::Store;
 pub(super) fn import(store: &Store, places: &[String], only: &[String], json: bool) -> Result<ExitCode> {
     let (mut new, mut changed, mut here, mut documents, mut other) = (0, 0, 0, 0, 0);
     let mut is_whole = true;
-    let mut missing: Vec<&String> = only.iter().collect();
+    let (mut missing, mut looked): (Vec<&String>, Vec<String>) = (only.iter().collect(), Vec::new());
     for place in places {
         let mut found = Found::read(place, only)?;
         for why in &found.wrong {
@@ -20,6 +20,7 @@ pub(super) fn import(store: &Store, places: &[String], only: &[String], json: bo
         }
         is_whole &= found.wrong.is_empty();
         other += found.other;
+        looked.push(std::mem::take(&mut found.place));
         for (id, mut all) in found.workflows() {
             missing.retain(|wanted| **wanted != id);
             match take(store, &mut all)? {
@@ -37,7 +38,7 @@ pub(super) fn import(store: &Store, places: &[String], only: &[String], json: bo
         store.rebuild()?;
     }
     for id in missing {
-        eprintln!("flowcept: there is no workflow {id} in {}", places.join(", "));
+        eprintln!("flowcept: there is no workflow {id} in {}", looked.join(", "));
         is_whole = false;
     }
     if json {

@@ -59,9 +59,8 @@ pub(super) fn show(store: &Store, name: &str, failed: bool, json: bool) -> Resul
     let Found { run, task } = Library::open(store)?.find_task(name)?;
     let told = &run.told;
     if json {
-        let mut documents = run.documents(Files::Bounded).into_iter();
-        let workflow = documents.next();
-        println!("{}", serde_json::json!({"workflow": workflow, "tasks": documents.collect::<Vec<_>>()}));
+        let (tasks, workflow): (Vec<_>, Vec<_>) = run.documents(Files::Bounded).into_iter().partition(is_task);
+        println!("{}", serde_json::json!({"workflow": workflow.first(), "tasks": tasks}));
         return Ok(ExitCode::SUCCESS);
     }
     let part = match task {
@@ -76,8 +75,14 @@ pub(super) fn show(store: &Store, name: &str, failed: bool, json: bool) -> Resul
 /// Prints how many documents a run has in Flowcept's databases.
 pub(super) fn count(store: &Store, name: &str) -> Result<ExitCode> {
     let run = Library::open(store)?.find(name)?;
-    let tasks = run.documents(Files::Bounded).len() - 1;
-    let count = serde_json::json!({"workflow_id": run.workflow.id, "tasks": tasks, "workflows": 1, "objects": 0});
+    let (tasks, workflows): (Vec<_>, Vec<_>) = run.documents(Files::Bounded).into_iter().partition(is_task);
+    let (tasks, workflows) = (tasks.len(), workflows.len());
+    let count =
+        serde_json::json!({"workflow_id": run.workflow.id, "tasks": tasks, "workflows": workflows, "objects": 0});
     println!("{count}");
     Ok(ExitCode::SUCCESS)
+}
+
+fn is_task(document: &serde_json::Value) -> bool {
+    document["type"] == "task"
 }

@@ -51,9 +51,7 @@ impl Lmdb {
     pub fn rows(folder: &Path, table: Table, each: &mut dyn FnMut(&[u8])) -> Result<()> {
         ensure!(folder.join("data.mdb").exists(), "there is no database in {}", folder.display());
         let mut read = || {
-            #[expect(unsafe_code, reason = "LMDB maps its file")]
-            // SAFETY: nobody but LMDB changes the file.
-            let env = unsafe { EnvOpenOptions::new().map_size(MAP_BYTES).max_dbs(5).open(folder) }?;
+            let env = environment(folder)?;
             let read = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
                 let rows = opener.open_database::<Bytes, Bytes>(txn, Some(table.name()))?;
                 for row in rows.iter().flat_map(|rows| rows.iter(txn)).flatten() {
@@ -91,12 +89,18 @@ impl Lmdb {
     }
 
     fn write(&self, rows: &[(Table, &str)], change: Change<'_>) -> Result<(), heed::Error> {
-        #[expect(unsafe_code, reason = "LMDB maps its file")]
-        // SAFETY: nobody but LMDB changes the file.
-        let env = unsafe { EnvOpenOptions::new().map_size(MAP_BYTES).max_dbs(5).open(&self.folder) }?;
+        let env = environment(&self.folder)?;
         let written = written(&env, rows, change);
         env.prepare_for_closing().wait();
         written
+    }
+}
+
+fn environment(folder: &Path) -> Result<Env, heed::Error> {
+    #[expect(unsafe_code, reason = "LMDB maps its file")]
+    // SAFETY: nobody but LMDB changes the file.
+    unsafe {
+        EnvOpenOptions::new().map_size(MAP_BYTES).max_dbs(5).open(folder)
     }
 }
 

@@ -27,11 +27,35 @@ pub struct Channel {
     name: String,
     /// Bytes since the last look at what waits in the server; absent where it is to be looked at first.
     sent: Option<usize>,
-    /// Subscribers that were there at the last look; where one has gone since, or the server, what was sent may not have come to it.
+    /// Whom it was sent to; where one has gone since, or the server, what was sent may not have come.
+    seen: Seen,
+}
+
+/// What is known of the other side.
+#[derive(Default)]
+struct Seen {
+    /// The server's `run_id`, new each time it is started; none where the user may not ask.
+    server: Option<String>,
+    /// Subscribers at the last look, and since it was last sure.
     subscribers: BTreeSet<u64>,
     /// Something was sent since it was last sure that all had come.
     is_open: bool,
     is_unsure: bool,
+}
+
+impl Seen {
+    /// A new connection: to another server, or one that was started anew, what was there for subscribers may have died with the old.
+    fn connected(&mut self, connection: &mut Connection) -> Result<(), Undelivered> {
+        let told: Result<String, _> = redis::cmd("INFO").arg("server").query(connection);
+        let server = match told {
+            Ok(told) => told.lines().find_map(|line| line.strip_prefix("run_id:")).map(String::from),
+            Err(error) if error.code() == Some("NOPERM") => None,
+            Err(error) => return Err(failed(error)),
+        };
+        self.is_unsure |= self.is_open && (server.is_none() || server != self.server);
+        self.server = server;
+        Ok(())
+    }
 }
 
 /// How long the last of what was sent is waited for.
@@ -40,14 +64,7 @@ const LAST: Duration = Duration::from_secs(1);
 impl Channel {
     /// Of this server's URL. It connects when there is something to deliver.
     pub fn open(url: &str, name: &str) -> Result<Self> {
-        Ok(Self {
-            server: Server::open(url, name)?,
-            name: name.into(),
-            sent: None,
-            subscribers: BTreeSet::new(),
-            is_open: false,
-            is_unsure: false,
-        })
+        Ok(Self { server: Server::open(url, name)?, name: name.into(), sent: None, seen: Seen::default() })
     }
 }
 
@@ -57,24 +74,16 @@ impl Sink for Channel {
     }
 
     fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered> {
-        let (name, sent) = (&self.name, self.sent.take());
-        let (subscribers, unsure) = (&mut self.subscribers, &mut self.is_unsure);
-        let is_open = self.is_open;
-        let now = self.server.with(
-            |_| {
-                // Another connection: whatever the server had for subscribers may have died with it.
-                *unsure |= is_open;
-                Ok(())
-            },
+        let (name, sent, seen) = (&self.name, self.sent.take(), &mut self.seen);
+        let (now, look) = self.server.with(
+            |connection| seen.connected(connection),
             |connection| {
-                let mut sent = sent.filter(|sent| *sent < LOOK);
+                let (mut sent, mut look) = (sent.filter(|sent| *sent < LOOK), None);
                 if sent.is_none() {
-                    let look = Look::at(connection)?;
-                    subscribers.extend(look.subscribers);
-                    if look.waiting > BACKLOG {
+                    let waiting = look.insert(Look::at(connection)?).waiting;
+                    if waiting > BACKLOG {
                         return Err(Undelivered::Now(format!(
-                            "a subscriber of its channels does not keep up: {} bytes wait for it",
-                            look.waiting
+                            "a subscriber of its channels does not keep up: {waiting} bytes wait for it"
                         )));
                     }
                 }
@@ -91,24 +100,21 @@ impl Sink for Channel {
                         let why = format!("nobody is subscribed to the channel {name}: start a consumer");
                         Err(Undelivered::Now(why))
                     }
-                    _ => Ok(sent),
+                    _ => Ok((sent, look)),
                 }
             },
         )?;
         self.sent = now;
-        self.is_open = true;
+        self.seen.is_open = true;
+        self.seen.subscribers.extend(look.into_iter().flat_map(|look| look.subscribers));
         Ok(())
     }
 
     /// Once the server has nothing more for anybody, what was sent is in their hands, or on the way to them in this kernel or theirs.
     fn confirm(&mut self) -> Result<bool, Undelivered> {
-        let (subscribers, unsure) = (&mut self.subscribers, &mut self.is_unsure);
-        let (begun, is_open) = (Instant::now(), self.is_open);
+        let (begun, seen) = (Instant::now(), &mut self.seen);
         let look = self.server.with(
-            |_| {
-                *unsure |= is_open;
-                Ok(())
-            },
+            |connection| seen.connected(connection),
             |connection| {
                 let mut pause = Duration::from_millis(1);
                 loop {
@@ -125,10 +131,10 @@ impl Sink for Channel {
                 }
             },
         )?;
-        let has_gone = !subscribers.iter().all(|subscriber| look.subscribers.contains(subscriber));
-        *subscribers = look.subscribers;
-        self.is_open = false;
-        Ok(!std::mem::take(unsure) && !has_gone)
+        let has_gone = !self.seen.subscribers.is_subset(&look.subscribers);
+        self.seen.subscribers = look.subscribers;
+        self.seen.is_open = false;
+        Ok(!std::mem::take(&mut self.seen.is_unsure) && !has_gone)
     }
 }
 
