@@ -6,11 +6,10 @@ use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::run::until;
 use crate::server::{Lasting, Process, certificate, free_port, is_process};
 
 /// A server that ends with this.
@@ -84,12 +83,9 @@ impl Server {
 
     /// Waits until so many patterns are subscribed to.
     pub fn wait_for_subscribers(&self, count: usize) {
-        let begun = Instant::now();
-        while self.ask(&["pubsub", "numpat"]) != count.to_string() {
-            assert!(begun.elapsed() < Duration::from_secs(60), "nobody subscribes");
-            sleep(Duration::from_millis(20));
-        }
+        until("subscribers", || self.ask(&["pubsub", "numpat"]) == count.to_string());
     }
+
     /// Its URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)

@@ -111,6 +111,15 @@ impl Captured {
     }
 }
 
+/// Waits for something, and fails where it does not come.
+pub fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// A process that ends with this.
 pub struct Helper(pub Child);
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flowcept_agent::session::lease::Lease;
 use flowcept_agent::store::Store;
@@ -16,7 +16,7 @@ use flowcept_provenance::lineage::{Lineage, Provenance};
 use flowcept_provenance::observation::Observation;
 use flowcept_provenance::relation::Manner;
 use harness::host::{binary, need, root};
-use harness::run::{Captured, Run};
+use harness::run::{Captured, Run, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, mkfifo};
 use tempfile::TempDir;
@@ -206,7 +206,7 @@ impl Waiting {
             .spawn()
             .expect("because the binary was just built");
         let written = dir.path().join("pid");
-        wait_until("the shell said its pid", || fs::read_to_string(&written).is_ok_and(|p| p.ends_with('\n')));
+        until("the shell said its pid", || fs::read_to_string(&written).is_ok_and(|p| p.ends_with('\n')));
         let pid = fs::read_to_string(&written).ok().and_then(|p| p.trim().parse().ok());
         let shell = Shell(pid.expect("because it says its pid"));
         // What was seen is in the log a moment later.
@@ -223,20 +223,12 @@ impl Waiting {
         std::thread::sleep(Lease::LENGTH + Duration::from_millis(300));
         fs::write(self.dir.path().join("go"), "word\n").expect("because the shell reads it");
         let there = || fs::read_to_string(format!("/proc/{}/stat", self.shell.0)).is_ok_and(|s| !s.contains(") Z"));
-        wait_until("the shell ended", || !there());
+        until("the shell ended", || !there());
     }
 
     fn captured(self) -> (TempDir, Captured) {
         let output = self.tracer.wait_with_output().expect("because it was started");
         (self.dir, Captured { store: self.store, output })
-    }
-}
-
-fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

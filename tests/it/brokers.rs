@@ -9,7 +9,7 @@ use harness::host::{binary, need, root};
 use harness::kafka::{Broker, Doors};
 use harness::python::python;
 use harness::rabbitmq::Server;
-use harness::run::{Captured, said};
+use harness::run::{Captured, said, until};
 use harness::server::{Lasting, free_port};
 use nix::sys::signal::Signal;
 
@@ -56,16 +56,10 @@ fn flowcept_shares_rabbitmq() {
     let of_theirs = || server.queues().into_iter().find(|(name, _)| name.starts_with("amq.gen"));
     let listen = || {
         let consumer = theirs.consumer();
-        while of_theirs().is_none() {
-            sleep(Duration::from_millis(50));
-        }
+        until("a queue of theirs", || of_theirs().is_some());
         Some(consumer)
     };
-    let arrived = || {
-        while of_theirs().is_none_or(|(_, count)| count > 0) {
-            sleep(Duration::from_millis(50));
-        }
-    };
+    let arrived = || until("them to read all", || of_theirs().is_some_and(|(_, count)| count == 0));
     flowcept_shares(&server, &theirs, &listen, &arrived);
 }
 

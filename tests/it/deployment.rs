@@ -8,6 +8,7 @@ use harness::flowcept::Flowcept;
 use harness::host::{need, root};
 use harness::kafka;
 use harness::python::python;
+use harness::run::until;
 use harness::server::{Process, free_port};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -91,12 +92,9 @@ fn redis_of_the_compose_file() {
         String::from_utf8_lossy(&cli.output().expect("because it is there").stdout).into_owned()
     };
     let count = captured.ask(&["export", "last"]).lines().count();
-    while !cli(&["--csv", "xinfo", "groups", "runs"]).contains(&format!("\"entries-read\",{count},\"lag\",0")) {
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    while !cli(&["xpending", "runs", "flowcept"]).starts_with('0') {
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    let all = format!("\"entries-read\",{count},\"lag\",0");
+    until("the group to read all", || cli(&["--csv", "xinfo", "groups", "runs"]).contains(&all));
+    until("the group to settle all", || cli(&["xpending", "runs", "flowcept"]).starts_with('0'));
     keeper.stop(Signal::SIGTERM);
     assert_eq!(keeper.counts()["kept"].as_u64(), Some(ours.has(&captured) as u64));
     let limit = cli(&["config", "get", "client-output-buffer-limit"]);
@@ -128,10 +126,10 @@ fn kafka_of_the_compose_file() {
     shipped(&captured, &["--to", &url, "--channel", "runs"]);
     let ours = Flowcept::new(None);
     let keeper = Keeper::of(&url, &ours.database(), &["--channel", "runs"]);
-    let settled = || kafka::counts(inside, 12, "runs", "flowcept");
-    while settled().1 == 0 || settled().0 != settled().1 {
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    until("the group to settle all", || {
+        let (all, settled) = kafka::counts(inside, 12, "runs", "flowcept");
+        all > 0 && settled == all
+    });
     keeper.stop(Signal::SIGTERM);
     assert_eq!(keeper.counts()["kept"].as_u64(), Some(ours.has(&captured) as u64));
 }

@@ -440,7 +440,12 @@ fn streams_are_untouched() {
     fs::write(folder.path().join("input"), "one\ntwo\n".repeat(50_000)).expect("because the folder is ours");
     let run = |preload: Option<PathBuf>| {
         let mut command = Command::new(program());
-        command.arg("untouched").current_dir(folder.path()).env("FLOWCEPT_STORE", store.path());
+        command
+            .arg("clean")
+            .arg(program())
+            .arg("untouched")
+            .current_dir(folder.path())
+            .env("FLOWCEPT_STORE", store.path());
         let input = fs::File::open(folder.path().join("input")).expect("because it was written");
         command.envs(preload.map(|p| ("LD_PRELOAD", p))).stdin(input).output().expect("because cc wrote it")
     };

@@ -1,13 +1,12 @@
 //! 17: what was missed is told, and the books balance.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use harness::host::{binary, need};
 use harness::random::Random;
-use harness::run::{Captured, generated};
+use harness::run::{Captured, generated, until};
 
 #[test]
 fn a_flood_past_a_small_ring_is_counted_by_cause() {
@@ -93,13 +92,13 @@ fn killed_after(delay: Duration, hash: &str) {
             .stderr(Stdio::piped())
             .spawn()
             .expect("because the binary was just built");
-        wait_for(&dir.path().join("a100"), "the program did not start");
+        until("the program to start", || dir.path().join("a100").exists());
         std::thread::sleep(delay);
         let killed = SystemTime::now();
         tracer.kill().expect("because nobody has waited for it");
         let too_late = dir.path().join("hash").exists();
         let output = tracer.wait_with_output().expect("because it was killed");
-        wait_for(&dir.path().join("hash"), "the program did not go on");
+        until("the program to go on", || dir.path().join("hash").exists());
         assert_eq!(fs::read_to_string(dir.path().join("hash")).expect("because it is there"), hash, "after {delay:?}");
         if too_late {
             continue;
@@ -121,14 +120,6 @@ fn killed_after(delay: Duration, hash: &str) {
         return;
     }
     panic!("the program was always done before {delay:?}: this machine is too slow");
-}
-
-fn wait_for(path: &Path, or_else: &str) {
-    let begun = Instant::now();
-    while !path.exists() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{or_else}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 /// A full disk under the store costs observations, told, and not the program.

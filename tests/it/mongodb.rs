@@ -10,7 +10,7 @@ use harness::host::{binary, need, root};
 use harness::mongodb::Server;
 use harness::python::python;
 use harness::redis;
-use harness::run::said;
+use harness::run::{said, until};
 use nix::sys::signal::Signal;
 
 use crate::queues::settled;
@@ -30,9 +30,7 @@ fn the_keeper_keeps_what_flowcept_keeps_in_mongodb() {
     let keeper = Keeper::into(&queue.url(), &server.url("ours"), &[]);
     queue.wait_for_subscribers(1);
     let consumer = theirs.consumer();
-    while queue.ask(&["client", "list", "type", "pubsub"]).lines().count() < 2 {
-        sleep(Duration::from_millis(50));
-    }
+    until("both to listen", || queue.ask(&["client", "list", "type", "pubsub"]).lines().count() >= 2);
     theirs.run(&python(), &[&root().join("tests/programs/produce.py").to_string_lossy()]);
     shipped(&captured, &["--to", &queue.url()]);
     sleep(Duration::from_secs(4));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use flowcept_agent::formats::flowcept::packed;
 use harness::flowcept::Flowcept;
 use harness::host::{binary, need};
-use harness::run::{Captured, Helper, said};
+use harness::run::{Captured, Helper, said, until};
 use harness::server::Lasting;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -58,13 +58,11 @@ with_each! { keeps_what_nobody_reads tells_what_waits loses_nothing_with_a_keepe
 
 /// Waits until a group has settled all that a queue has had.
 pub(crate) fn settled(server: &dyn Lasting, group: &str) {
-    for _ in 0..15_000 {
-        if server.has_settled(group) {
-            return;
-        }
+    let begun = Instant::now();
+    while !server.has_settled(group) {
+        assert!(begun.elapsed() < Duration::from_secs(300), "{group} does not settle all of {}", server.place());
         sleep(Duration::from_millis(20));
     }
-    panic!("{group} does not settle all of {}", server.place());
 }
 
 /// Waits until messages are kept for groups that have not been there yet.
@@ -72,9 +70,7 @@ pub(crate) fn known(server: &dyn Lasting, groups: &[&str]) {
     let url = server.url();
     for group in groups {
         let reader = (!server.knows(group)).then(|| printed(&of(&url, server, &["--group", group])));
-        while !server.knows(group) {
-            sleep(Duration::from_millis(20));
-        }
+        until("the server to know the group", || server.knows(group));
         drop(reader);
     }
 }
@@ -138,10 +134,7 @@ fn loses_nothing_with_a_keeper(server: &mut dyn Lasting) {
     assert!(!server.has_settled("flowcept"));
     // What the dead had read waits, too; some servers take a moment to see that they are.
     let all = (Some(0), Some(sent(&captured).len() as u64));
-    let begun = Instant::now();
-    while waits(&captured, server) != all {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", waits(&captured, server));
-    }
+    until("all to wait again", || waits(&captured, server) == all);
     drop(holder.0.stdin.take());
     holder.0.wait().expect("because it was started");
     let last = Keeper::of_queue(server, &ours.database(), &[]);
@@ -272,10 +265,10 @@ fn is_printed(server: &mut dyn Lasting) {
     drop(reader);
     let (_tail, from_now) = printed(&of(&url, server, &[]));
     let marks = || fs::read_to_string(from_now.path()).expect("because it is ours").matches("mark").count();
-    while marks() == 0 {
+    until("a mark", || {
         server.put(b"\x81\xa4type\xa4mark");
-        sleep(Duration::from_millis(50));
-    }
+        marks() > 0
+    });
     to(&second);
     let (_reader, file) = printed(&group);
     for file in [&file, &from_now] {

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use harness::host::{binary, need, root};
-use harness::run::Captured;
+use harness::run::{Captured, until};
 
 fn empty() -> tempfile::TempDir {
     tempfile::tempdir().expect("because tests may write temporary files")
@@ -40,11 +40,7 @@ fn signals_are_forwarded() {
         .current_dir(dir.path())
         .spawn()
         .expect("because the binary was just built");
-    let begun = Instant::now();
-    while !dir.path().join("ready").exists() {
-        assert!(begun.elapsed() < Duration::from_secs(20), "the command did not start");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("the command to start", || dir.path().join("ready").exists());
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(tracer.id() as i32), nix::sys::signal::Signal::SIGTERM)
         .expect("because it runs");
     assert_eq!(tracer.wait().expect("because it ends").code(), Some(5));

@@ -12,7 +12,7 @@ use harness::flowcept::{Flowcept, Mq};
 use harness::host::{binary, need, root};
 use harness::python::python;
 use harness::redis::Server;
-use harness::run::{Captured, Helper, said};
+use harness::run::{Captured, Helper, said, until};
 use harness::server::Lasting;
 use nix::sys::signal::Signal;
 
@@ -164,9 +164,7 @@ fn the_keeper_keeps_what_flowcept_keeps() {
     let keeper = Keeper::start(&server, &ours.database(), &[]);
     let consumer = theirs.consumer();
     server.wait_for_subscribers(1);
-    while server.ask(&["client", "list", "type", "pubsub"]).lines().count() < 2 {
-        sleep(Duration::from_millis(50));
-    }
+    until("both to listen", || server.ask(&["client", "list", "type", "pubsub"]).lines().count() >= 2);
     theirs.run(&python(), &[&root().join("tests/programs/produce.py").to_string_lossy()]);
     shipped(&captured, &["--to", &server.url()]);
     sleep(Duration::from_secs(3));
@@ -546,9 +544,10 @@ fn full(server: &Server) -> TcpStream {
     slow.write_all(b"PSUBSCRIBE interception\r\n").expect("because it listens");
     server.wait_for_subscribers(1);
     let waits = |word: &str| word.starts_with("omem=") && word != "omem=0";
-    while !server.ask(&["client", "list", "type", "pubsub"]).split(' ').any(waits) {
+    until("the kernel to take no more", || {
         server.publish("interception", &[b'x'; 64 << 10]);
-    }
+        server.ask(&["client", "list", "type", "pubsub"]).split(' ').any(waits)
+    });
     slow
 }
 

@@ -15,6 +15,7 @@ use flowcept_agent::query::Library;
 use flowcept_agent::store::Store;
 use harness::host::{binary, library, need, root};
 use harness::random::Random;
+use harness::run::until;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -459,11 +460,7 @@ fn a_library_of_another_version() {
 
 /// Waits for a file, then tells what it says.
 fn once_there(path: &Path) -> String {
-    let begun = Instant::now();
-    while fs::read_to_string(path).map_or(0, |t| t.len()) == 0 {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{} was never made", path.display());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until(&path.display().to_string(), || fs::read_to_string(path).is_ok_and(|text| !text.is_empty()));
     fs::read_to_string(path).expect("because it is there")
 }
 
@@ -493,11 +490,7 @@ fn a_running_program() {
         let _ = child.wait();
         once_there(&dir.path().join("out"));
         let process = PathBuf::from(format!("/proc/{}", pid.trim()));
-        let begun = Instant::now();
-        while fs::read_to_string(process.join("stat")).is_ok_and(|s| !s.contains(") Z")) {
-            assert!(begun.elapsed() < Duration::from_secs(30), "{script}: it never ended");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        until(script, || fs::read_to_string(process.join("stat")).map_or(true, |stat| stat.contains(") Z")));
         assert_eq!(ids(&json(store.path(), &["workflows", "--json"])).len(), 1, "{script}");
         let generated = json(store.path(), &["show", "--json"]).to_string();
         assert!(generated.contains("/out"), "{script}: {generated}");

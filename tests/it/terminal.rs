@@ -6,18 +6,14 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
-use std::time::{Duration, Instant};
 
 use flowcept_provenance::activity::Outcome;
 use harness::host::{binary, need};
-use harness::run::Captured;
+use harness::run::{Captured, until};
 use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-/// Longer than anything here takes.
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// A program that leads a session on a terminal of its own.
 struct Terminal {
@@ -103,15 +99,6 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         let _ = self.leader.kill();
         let _ = self.leader.wait();
-    }
-}
-
-/// Waits for something, and fails where it does not come.
-fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is() {
-        assert!(begun.elapsed() < LIMIT, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
