@@ -18,6 +18,6 @@ fn main() -> Result<()> {
             let text = |name| task.get(name).and_then(|v| v.as_str()).with_context(|| format!("a task without {name}"));
             println!("{} {} {}", text("status")?, text("activity_id")?, text("task_id")?);
         }
-        queue.settle()?;
+        queue.settle(1)?;
     }
 }

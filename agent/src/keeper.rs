@@ -15,15 +15,15 @@ use crate::sinks::{Queue, Undelivered};
 use database::Database;
 use document::Message;
 use quarantine::Quarantine;
-use writer::{Batch, Writer, Written};
+use writer::{Batch, Taken, Writer, Written};
 
 /// Bytes of messages that are written together, at most.
 const BATCH: usize = 4 << 20;
 /// Bytes of messages that may wait or be written just now; then no more are read. With what is made of them they take some three
 /// times as much memory.
 const MOST: usize = 16 << 20;
-/// Between two looks whether the database is ready for more.
-const TICK: Duration = Duration::from_millis(2);
+/// Between two looks whether it is to end.
+const LOOK: Duration = Duration::from_millis(10);
 /// Between two attempts.
 pub const PAUSE: Duration = Duration::from_millis(200);
 
@@ -74,9 +74,11 @@ pub fn keep(
             buffer,
             waiting: Batch::new(),
             bytes: 0,
-            writing: 0,
-            taken: 0,
-            due: Instant::now(),
+            writing: None,
+            came: 0,
+            settled: 0,
+            since: Instant::now(),
+            not_before: Instant::now(),
             counts: Counts::default(),
         };
         let ended = keeper.listen(stopped, tell);
@@ -116,45 +118,47 @@ struct Keeper<'a> {
     waiting: Batch,
     /// Of what waits.
     bytes: usize,
-    /// Of what the writer has.
-    writing: usize,
-    /// Messages since the queue was told that all is kept.
-    taken: usize,
-    /// When it is to be told so, if there are any.
-    due: Instant,
+    /// What the writer has: the number of the first, and bytes.
+    writing: Option<(u64, usize)>,
+    /// Messages that came.
+    came: u64,
+    /// Those of which the queue was told that they are kept.
+    settled: u64,
+    /// When the first came of what is to be given or told.
+    since: Instant,
+    /// Before this nothing is attempted again.
+    not_before: Instant,
     counts: Counts,
 }
 
 impl Keeper<'_> {
     /// Until it is to end; whether a message said so.
     fn listen(&mut self, stopped: &mut dyn FnMut() -> bool, tell: &dyn Fn(&str)) -> Result<bool> {
-        let (mut of_queue, mut of_database) = (Trouble::new(tell), Trouble::new(tell));
-        while !stopped() {
-            if self.bytes + self.writing >= MOST {
-                if of_database.told.is_some() {
-                    sleep(PAUSE);
+        let (mut of_queue, mut of_database, mut of_settling) =
+            (Trouble::new(tell), Trouble::new(tell), Trouble::new(tell));
+        let mut look = Instant::now();
+        loop {
+            let now = Instant::now();
+            if now >= look {
+                if stopped() {
+                    return Ok(false);
                 }
-                if let Some(written) = self.collect(true) {
-                    of_database.is(written.err());
-                }
-            } else {
+                look = now + LOOK;
+            }
+            let is_full = self.is_full();
+            let mut is_idle = false;
+            if !is_full {
                 match self.queue.message() {
                     Ok(message) => {
                         of_queue.is(None);
-                        let is_last = match message {
-                            Some(message) => self.take(message)?,
-                            None => {
-                                // Some queues give no more before they know that what they gave is kept.
-                                if of_database.told.is_some() {
-                                    sleep(PAUSE);
-                                } else if self.queue.keeps() {
-                                    self.due = Instant::now();
+                        match message {
+                            Some(message) => {
+                                if self.take(message)? {
+                                    return Ok(true);
                                 }
-                                false
                             }
-                        };
-                        if is_last {
-                            return Ok(true);
+                            // Some queues give no more before they know that what they gave is kept.
+                            None => is_idle = self.queue.keeps(),
                         }
                     }
                     Err(Undelivered::Ever(why)) => bail!("{why}"),
@@ -164,21 +168,37 @@ impl Keeper<'_> {
                     }
                 }
             }
-            if let Some(written) = self.collect(false) {
+            let has_nothing_else = is_full || is_idle;
+            let written = self.collect(has_nothing_else);
+            let is_written = written.is_some();
+            if let Some(written) = written {
                 of_database.is(written.err());
             }
-            if self.taken > 0 && Instant::now() >= self.due {
-                let is_free = !self.writer.is_busy();
-                if self.queue.keeps() {
-                    of_database.is(self.write().err());
-                } else if is_free {
-                    self.give();
+            if has_nothing_else {
+                sleep(self.not_before.saturating_duration_since(Instant::now()));
+            }
+            let now = Instant::now();
+            if now < self.not_before || self.writer.is_busy() {
+                continue;
+            }
+            let is_much = self.bytes >= BATCH || self.waiting.len() >= self.buffer.messages;
+            let is_due = is_idle || now >= self.since + self.buffer.within;
+            if !self.waiting.is_empty() && (is_much || is_due) {
+                self.give();
+            }
+            if is_written || is_due {
+                let settled = self.settle();
+                if settled.is_err() {
+                    self.not_before = Instant::now() + PAUSE;
                 }
-                let is_much = self.bytes >= BATCH || self.waiting.len() >= self.buffer.messages;
-                self.due = Instant::now() + if is_free && !is_much { self.buffer.within } else { TICK };
+                of_settling.is(settled.err());
             }
         }
-        Ok(false)
+    }
+
+    /// Whether no more may be read.
+    fn is_full(&self) -> bool {
+        self.bytes + self.writing.map_or(0, |(_, bytes)| bytes) >= MOST
     }
 
     /// Takes what a queue that keeps nothing has given already: nobody else gets it.
@@ -186,7 +206,7 @@ impl Keeper<'_> {
         let (begun, mut nothing) = (Instant::now(), 0);
         // That there was nothing may be an answer from before the end was wanted; the second is not.
         while !self.queue.keeps() && nothing < 2 && begun.elapsed() <= patience {
-            if self.bytes + self.writing >= MOST && self.write().is_err() {
+            if self.is_full() && self.write().is_err() {
                 break;
             }
             match self.queue.message() {
@@ -204,18 +224,15 @@ impl Keeper<'_> {
 
     /// Takes a message; whether it is the last.
     fn take(&mut self, message: Vec<u8>) -> Result<bool> {
-        self.taken += 1;
-        if self.taken == 1 {
-            self.due = Instant::now() + self.buffer.within;
+        if self.came == self.settled {
+            self.since = Instant::now();
         }
+        let number = self.came;
+        self.came += 1;
         match document::read(&message, self.buffer.drops_empty) {
             Ok(Message::Document(document)) => {
-                let before = self.bytes;
                 self.bytes += message.len();
-                self.waiting.push((*document, message));
-                if before < BATCH && self.bytes >= BATCH || self.waiting.len() == self.buffer.messages {
-                    self.due = Instant::now();
-                }
+                self.waiting.push(Taken { document: *document, message, number });
             }
             Ok(Message::Stop) => return Ok(true),
             Ok(Message::Other) => self.counts.other += 1,
@@ -229,19 +246,18 @@ impl Keeper<'_> {
 
     /// Gives the writer some of what waits: what a database has open at once is memory.
     fn give(&mut self) {
-        let ends = self.waiting.iter().scan(0, |end, (_, message)| {
-            *end += message.len();
+        let ends = self.waiting.iter().scan(0, |end, taken| {
+            *end += taken.message.len();
             Some(*end)
         });
         let count = 1 + ends.take_while(|end| *end < BATCH).count();
         let rest = self.waiting.split_off(count.min(self.buffer.messages).min(self.waiting.len()));
         let batch = std::mem::replace(&mut self.waiting, rest);
-        self.writing = bytes(&batch);
-        self.bytes -= self.writing;
-        if self.waiting.is_empty() && !self.queue.keeps() {
-            self.taken = 0;
-        }
-        if !batch.is_empty() {
+        if let Some(first) = batch.first() {
+            let bytes = bytes(&batch);
+            self.writing = Some((first.number, bytes));
+            self.bytes -= bytes;
+            self.since = Instant::now();
             self.writer.give(batch);
         }
     }
@@ -249,7 +265,7 @@ impl Keeper<'_> {
     /// Takes back from the writer what it has, once it is written or cannot be written now.
     fn collect(&mut self, is_waited_for: bool) -> Option<Result<(), String>> {
         let (batch, written): Written = self.writer.written(is_waited_for)?;
-        self.writing = 0;
+        self.writing = None;
         let refused = match written {
             Ok(refused) => refused,
             Err(why) => {
@@ -260,9 +276,9 @@ impl Keeper<'_> {
         self.counts.kept += (batch.len() - refused.len()) as u64;
         let mut batch: Vec<_> = batch.into_iter().map(Some).collect();
         let mut refused = refused.into_iter().filter_map(|(place, why)| Some((batch[place].take()?, why)));
-        while let Some((message, why)) = refused.next() {
-            if let Err(error) = self.quarantine.put(&message.1, &why) {
-                let rest = std::iter::once(message).chain(refused.map(|(message, _)| message)).collect();
+        while let Some((taken, why)) = refused.next() {
+            if let Err(error) = self.quarantine.put(&taken.message, &why) {
+                let rest = std::iter::once(taken).chain(refused.map(|(taken, _)| taken)).collect();
                 self.again(rest);
                 return Some(Err(format!("{error:#}")));
             }
@@ -276,8 +292,19 @@ impl Keeper<'_> {
         self.bytes += bytes(&batch);
         batch.append(&mut self.waiting);
         self.waiting = batch;
-        self.taken = self.taken.max(1);
-        self.due = Instant::now() + PAUSE;
+        self.not_before = Instant::now() + PAUSE;
+    }
+
+    /// Tells the queue how many messages are kept: all before the first that is not.
+    fn settle(&mut self) -> Result<(), String> {
+        let waiting = self.waiting.first().map(|taken| taken.number);
+        let through = self.writing.map(|(first, _)| first).or(waiting).unwrap_or(self.came);
+        if through > self.settled {
+            let count = usize::try_from(through - self.settled).expect("because so many were in memory");
+            self.queue.settle(count).map_err(|why| why.to_string())?;
+            self.settled = through;
+        }
+        Ok(())
     }
 
     /// Writes all that waits, and tells the queue; why that cannot be done now.
@@ -289,9 +316,7 @@ impl Keeper<'_> {
             }
             self.give();
         }
-        self.queue.settle().map_err(|why| why.to_string())?;
-        self.taken = 0;
-        Ok(())
+        self.settle()
     }
 
     /// Writes the last; what cannot be written is left to a queue that keeps it, else set aside.
@@ -306,8 +331,8 @@ impl Keeper<'_> {
                 self.counts.left = self.waiting.len() as u64;
                 break;
             }
-            for (_, bytes) in std::mem::take(&mut self.waiting) {
-                self.quarantine.put(&bytes, &why)?;
+            for taken in std::mem::take(&mut self.waiting) {
+                self.quarantine.put(&taken.message, &why)?;
                 self.counts.aside += 1;
             }
         }
@@ -316,5 +341,5 @@ impl Keeper<'_> {
 }
 
 fn bytes(batch: &Batch) -> usize {
-    batch.iter().map(|(_, message)| message.len()).sum()
+    batch.iter().map(|taken| taken.message.len()).sum()
 }

@@ -40,8 +40,8 @@ pub trait Queue {
     /// The next message; none where none came for a while. It connects where it has to.
     fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered>;
 
-    /// Says that all messages until now have been kept somewhere.
-    fn settle(&mut self) -> Result<(), Undelivered>;
+    /// Says that the oldest so many of the messages that are not settled have been kept somewhere.
+    fn settle(&mut self, count: usize) -> Result<(), Undelivered>;
 
     /// Whether it gives again what was not settled, if need be to somebody else.
     fn keeps(&self) -> bool;

@@ -1,7 +1,7 @@
-//! Queues and keeper against a real Redis: documents a second, acknowledged and read back, with what the server's own tool reaches beside.
-//! It asserts counts and no timing.
+//! Queues and keeper against real brokers: documents a second, acknowledged and read back, with what the broker's own tool reaches
+//! beside. It asserts counts and no timing.
 //!
-//! usage: bench-queue BINARY [--small]
+//! usage: bench-queue BINARY [--small] [channel|stream|kafka|rabbitmq]…
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,47 +13,74 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
 use flowcept_agent::formats::flowcept::packed;
+use flowcept_agent::sinks::outlet::BATCH;
 use flowcept_agent::sinks::redis::channel::{Channel, Subscription};
-use flowcept_agent::sinks::redis::stream::Stream;
-use flowcept_agent::sinks::{Queue, Sink, Undelivered};
+use flowcept_agent::sinks::{self, Queue, Sink, Undelivered};
+use harness::kafka::{Broker, Doors};
+use harness::maven::class_path;
 use harness::python::python;
 use harness::redis::Server;
 use harness::server::Lasting;
+use harness::{kafka, rabbitmq};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-/// Documents that an outlet delivers together.
-const BATCH: usize = 200;
+/// Documents that a publisher of a channel sends together, and tools of Redis.
+const TOGETHER: usize = 200;
+/// Documents of one workflow.
+const WORKFLOW: usize = 1000;
 
 /// A kind of document: its name, bytes as Flowcept's have, and how many.
 const KINDS: [(&str, usize, usize); 2] = [("small", 275, 400_000), ("with telemetry", 2600, 100_000)];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let Some(binary) = arguments.first() else { bail!("usage: bench-queue BINARY [--small]") };
+    let Some((binary, rest)) = arguments.split_first() else {
+        bail!("usage: bench-queue BINARY [--small] [channel|stream|kafka|rabbitmq]…")
+    };
     let binary = fs::canonicalize(binary).with_context(|| format!("find {binary}"))?;
-    let small = arguments.iter().any(|a| a == "--small");
-    let python = &python();
+    let (flags, queues): (Vec<_>, Vec<_>) = rest.iter().partition(|a| a.starts_with("--"));
+    let small = flags.iter().any(|a| *a == "--small");
+    let wants = |name: &str| queues.is_empty() || queues.iter().any(|queue| *queue == name);
     println!(
-        "{:<16} {:>7} {:<8} {:>12} {:>16} {:>12} {:>12}",
-        "documents/s", "bytes", "queue", "published", "redis-benchmark", "kept", "by Flowcept"
+        "{:<16} {:>7} {:<8} {:>12} {:>12} {:>12} {:>12}",
+        "documents/s", "bytes", "queue", "published", "its own tool", "kept", "by Flowcept"
     );
-    for (name, bytes, count) in KINDS {
+    for (kind, bytes, count) in KINDS {
         let documents: Vec<Value> = (0..if small { 2000 } else { count }).map(|i| document(i, bytes)).collect();
-        let size = packed(&documents[0]).len();
-        let server = Server::start(&["--appendonly", "yes"]);
-        let published = channel(&server, &documents)?;
-        let tool = tool(&server, documents.len(), size, &["publish", "other"])?;
-        let kept = kept_by(&documents, python, |place| ours(&binary, place))?;
-        let few = &documents[..documents.len() / 10];
-        // Which buffer is best depends on how long the disk takes.
-        let theirs = [50, 500, 5000].map(|buffer| kept_by(few, python, |place| flowcept(python, buffer, place)));
-        let theirs = theirs.into_iter().collect::<Result<Vec<_>>>()?.into_iter().fold(0.0, f64::max);
-        println!("{name:<16} {size:>7} {:<8} {published:>12.0} {tool:>16.0} {kept:>12.0} {theirs:>12.0}", "channel");
-        let (published, kept) = stream(&server, &documents, &binary)?;
-        let tool = self::tool(&server, documents.len(), size, &["xadd", "other", "*", "message"])?;
-        println!("{name:<16} {size:>7} {:<8} {published:>12.0} {tool:>16.0} {kept:>12.0}", "stream");
+        let (count, size) = (documents.len(), packed(&documents[0]).len());
+        let told = |queue: &str, published: f64, tool: f64, kept: f64, theirs: &str| {
+            println!("{kind:<16} {size:>7} {queue:<8} {published:>12.0} {tool:>12.0} {kept:>12.0} {theirs:>12}");
+        };
+        let durable = || Server::start(&["--appendonly", "yes"]);
+        if wants("channel") {
+            let server = durable();
+            let published = channel(&server, &documents)?;
+            let tool = redis_benchmark(&server, count, size, &["publish", "other"])?;
+            let kept = kept_by(&documents, |place| ours(&binary, place))?;
+            let few = &documents[..count / 10];
+            // Which buffer is best depends on how long the disk takes.
+            let theirs = [50, 500, 5000].map(|buffer| kept_by(few, |place| flowcept(buffer, place)));
+            let theirs = theirs.into_iter().collect::<Result<Vec<_>>>()?.into_iter().fold(0.0, f64::max);
+            told("channel", published, tool, kept, &format!("{theirs:.0}"));
+        }
+        if wants("stream") {
+            let server = durable();
+            let (published, kept) = lasting(&server, &documents, &binary)?;
+            let tool = redis_benchmark(&server, count, size, &["xadd", "other", "*", "message"])?;
+            told("stream", published, tool, kept, "");
+        }
+        if wants("kafka") {
+            let server = Broker::start(Doors::Open);
+            let (published, kept) = lasting(&server, &documents, &binary)?;
+            told("kafka", published, producer_performance(&server, count, size)?, kept, "");
+        }
+        if wants("rabbitmq") {
+            let server = rabbitmq::Server::start("correct-horse");
+            let (published, kept) = lasting(&server, &documents, &binary)?;
+            told("rabbitmq", published, perf_test(&server, count, size)?, kept, "");
+        }
     }
     Ok(())
 }
@@ -61,7 +88,7 @@ fn main() -> Result<()> {
 /// A task of so many bytes.
 fn document(number: usize, bytes: usize) -> Value {
     let mut task = json!({"type": "task", "subtype": "process", "task_id": format!("{number:032}"),
-        "workflow_id": "11111111-2222-4333-8444-555555555555", "activity_id": "uniq", "started_at": 1795470003.0,
+        "workflow_id": format!("11111111-2222-4333-8444-{:012}", number / WORKFLOW), "activity_id": "uniq", "started_at": 1795470003.0,
         "ended_at": 1795470004.0, "status": "FINISHED", "hostname": "node1", "used": {"file": "/data/sorted.txt"}});
     let mut more = serde_json::Map::new();
     for i in 0..bytes.saturating_sub(packed(&task).len() + 20) / 20 {
@@ -99,13 +126,18 @@ fn channel(server: &Server, documents: &[Value]) -> Result<f64> {
     })
 }
 
-/// Into a stream, and from there into a database.
-fn stream(server: &Server, documents: &[Value], binary: &Path) -> Result<(f64, f64)> {
-    let published = delivered(&mut Stream::open(&server.url(), "provenance")?, documents)?;
+/// Into a queue that keeps them, and from there into a database; documents a second of each.
+fn lasting(server: &dyn Lasting, documents: &[Value], binary: &Path) -> Result<(f64, f64)> {
+    let url = server.url();
+    // From now on all is kept for the group.
+    sinks::queue(&url, server.name(), Some("flowcept"))?.message()?;
+    let published = delivered(&mut *sinks::sink(&url, server.name())?, documents)?;
     let folder = tempfile::tempdir()?;
     let begun = Instant::now();
     let keeper = Command::new(binary)
-        .args(["consume", "--from", &server.url(), "--stream", "provenance", "--json", "--into"])
+        .args(["consume", "--from", &url])
+        .args(server.flags())
+        .args(["--group", "flowcept", "--json", "--into"])
         .arg(format!("lmdb:{}", folder.path().display()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -127,17 +159,17 @@ struct Place<'a> {
 }
 
 /// From a channel into LMDB, as soon as it is sent; documents a second until the last is there.
-fn kept_by(documents: &[Value], python: &Path, keeper: impl Fn(&Place<'_>) -> Result<Command>) -> Result<f64> {
+fn kept_by(documents: &[Value], keeper: impl Fn(&Place<'_>) -> Result<Command>) -> Result<f64> {
     // Flowcept loses what it is slower than by more than 32 MB; here its Redis drops nobody.
     let server = Server::start(&["--client-output-buffer-limit", "pubsub 0 0 0"]);
     let folder = tempfile::tempdir()?;
     let mut keeper = keeper(&Place { port: server.port, folder: folder.path() })?;
     let mut keeper = keeper.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
-    let batches: Vec<(usize, Vec<u8>)> = documents.chunks(BATCH).map(requests).collect();
+    let batches: Vec<(usize, Vec<u8>)> = documents.chunks(TOGETHER).map(requests).collect();
     server.wait_for_subscribers(1);
     let begun = Instant::now();
     let script = harness::host::root().join("benches/queue/wait_for_rows.py");
-    let mut wait = Command::new(python);
+    let mut wait = Command::new(python());
     let mut wait = wait.arg(script).arg(folder.path().join("lmdb")).arg(documents.len().to_string()).spawn()?;
     publish(server.port, &batches)?;
     ensure!(wait.wait()?.success(), "the documents could not be counted");
@@ -159,7 +191,8 @@ fn requests(documents: &[Value]) -> (usize, Vec<u8>) {
 
 fn publish(port: u16, batches: &[(usize, Vec<u8>)]) -> Result<()> {
     let mut server = TcpStream::connect(("127.0.0.1", port))?;
-    let mut answers = [0; 4 * BATCH];
+    server.set_nodelay(true)?;
+    let mut answers = [0; 4 * TOGETHER];
     for (documents, batch) in batches {
         server.write_all(batch)?;
         server.read_exact(&mut answers[..4 * documents])?;
@@ -176,7 +209,7 @@ fn ours(binary: &Path, place: &Place<'_>) -> Result<Command> {
 }
 
 /// Flowcept 1.0.3's consumer, which writes so many together.
-fn flowcept(python: &Path, buffer: usize, place: &Place<'_>) -> Result<Command> {
+fn flowcept(buffer: usize, place: &Place<'_>) -> Result<Command> {
     let port = place.port;
     let settings = place.folder.join("settings.yaml");
     fs::write(
@@ -188,20 +221,46 @@ fn flowcept(python: &Path, buffer: usize, place: &Place<'_>) -> Result<Command> 
             place.folder.join("lmdb").display()
         ),
     )?;
-    let mut command = Command::new(python.with_file_name("flowcept"));
+    let mut command = Command::new(python().with_file_name("flowcept"));
     command.arg("--start-consumption-services").env("FLOWCEPT_SETTINGS_PATH", settings).env("HOME", place.folder);
     command.stderr(Stdio::null());
     Ok(command)
 }
 
-/// What the server's own tool reaches, as many requests in flight.
-fn tool(server: &Server, count: usize, bytes: usize, request: &[&str]) -> Result<f64> {
-    let output = Command::new("redis-benchmark")
-        .args(["-p", &server.port.to_string(), "-c", "1", "-P", &BATCH.to_string(), "-n", &count.to_string(), "--csv"])
-        .args(request)
-        .arg("x".repeat(bytes))
-        .output()?;
+/// What Redis' own tool reaches, as many requests in flight.
+fn redis_benchmark(server: &Server, count: usize, bytes: usize, request: &[&str]) -> Result<f64> {
+    let (port, count, flight) = (server.port.to_string(), count.to_string(), TOGETHER.to_string());
+    let mut tool = Command::new("redis-benchmark");
+    tool.args(["-p", &port, "-c", "1", "-P", &flight, "-n", &count, "--csv"]).args(request).arg("x".repeat(bytes));
+    rate(&mut tool, |line| line.rsplit("\",\"").nth(6)?.parse().ok())
+}
+
+/// What Kafka's own reaches with the same settings; it sends to all partitions.
+fn producer_performance(server: &Broker, count: usize, bytes: usize) -> Result<f64> {
+    let tools = [("org.apache.kafka", "kafka-tools", kafka::VERSION)];
+    let mut tool = Command::new("java");
+    tool.arg("-cp").arg(class_path("kafka-tools", &tools)).arg("org.apache.kafka.tools.ProducerPerformance");
+    tool.args(["--topic", "other", "--throughput", "-1"]);
+    tool.args(["--num-records", &count.to_string(), "--record-size", &bytes.to_string(), "--producer-props"]);
+    tool.args([&format!("bootstrap.servers=127.0.0.1:{}", server.port()), "acks=all", "compression.type=lz4"]);
+    rate(&mut tool, |line| line.split_once(" records sent, ")?.1.split(' ').next()?.parse().ok())
+}
+
+/// What RabbitMQ's own reaches, as many unconfirmed.
+fn perf_test(server: &rabbitmq::Server, count: usize, bytes: usize) -> Result<f64> {
+    let mut tool = Command::new("java");
+    tool.arg("-cp").arg(class_path("rabbitmq-perf-test", &[("com.rabbitmq", "perf-test", "2.22.1")]));
+    tool.args(["com.rabbitmq.perf.PerfTest", "--uri", &server.url(), "--producers", "1", "--consumers", "0"]);
+    tool.args(["--exchange", "other", "--type", "fanout", "--queue", "other", "--auto-delete", "false"]);
+    tool.args(["--flag", "persistent", "--flag", "mandatory", "--confirm", &BATCH.to_string()]);
+    tool.args(["--size", &bytes.to_string(), "--pmessages", &count.to_string()]);
+    rate(&mut tool, |line| line.split_once("sending rate avg: ")?.1.split(' ').next()?.parse().ok())
+}
+
+/// What a tool says at last.
+fn rate(tool: &mut Command, of: impl Fn(&str) -> Option<f64>) -> Result<f64> {
+    let output = tool.output()?;
     let said = String::from_utf8_lossy(&output.stdout);
-    let rate = said.lines().last().and_then(|line| line.rsplit("\",\"").nth(6)?.parse().ok());
-    rate.with_context(|| format!("redis-benchmark said: {said}"))
+    let rate = said.lines().rev().find_map(of);
+    rate.with_context(|| format!("{tool:?} said: {said}{}", String::from_utf8_lossy(&output.stderr)))
 }

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
@@ -12,44 +11,18 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
-use crate::host::root;
+use crate::maven::class_path;
 use crate::server::{Lasting, Process, free_port, is_process};
 
-const VERSION: &str = "4.3.1";
+/// Of Kafka.
+pub const VERSION: &str = "4.3.1";
 /// Partitions of a topic that is made on first use.
 const PARTITIONS: i32 = 3;
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// Kafka's libraries, fetched on first use.
-fn libraries() -> &'static Path {
-    static LIBRARIES: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARIES.get_or_init(|| {
-        let folder = root().join("target/kafka");
-        let libraries = folder.join("libs");
-        let done = folder.join(format!("fetched-{VERSION}"));
-        if !done.exists() {
-            fs::create_dir_all(&folder).expect("because target is ours");
-            let artifact = |group: &str, name: &str, version: &str| {
-                format!(
-                    "<dependency><groupId>{group}</groupId><artifactId>{name}</artifactId><version>{version}</version></dependency>"
-                )
-            };
-            let wanted = [("org.apache.kafka", "kafka_2.13", VERSION), ("org.slf4j", "slf4j-simple", "1.7.36")];
-            let pom = format!(
-                "<project><modelVersion>4.0.0</modelVersion><groupId>x</groupId><artifactId>x</artifactId><version>1</version><packaging>pom</packaging><dependencies>{}</dependencies></project>",
-                wanted.map(|(group, name, version)| artifact(group, name, version)).concat()
-            );
-            fs::write(folder.join("pom.xml"), pom).expect("because the folder is ours");
-            let fetched = Command::new("mvn")
-                .args(["-q", "-B", "dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=libs"])
-                .current_dir(&folder)
-                .stdin(Stdio::null())
-                .status();
-            assert!(fetched.is_ok_and(|s| s.success()), "mvn (package maven) fetches Kafka");
-            fs::write(&done, "").expect("because the folder is ours");
-        }
-        libraries
-    })
+/// Kafka's libraries.
+fn libraries() -> PathBuf {
+    class_path("kafka", &[("org.apache.kafka", "kafka_2.13", VERSION), ("org.slf4j", "slf4j-simple", "1.7.36")])
 }
 
 /// Who may do what there.
@@ -144,7 +117,7 @@ pub fn run(folder: &TempDir, inside: u16, text: &str) -> Process {
             "-Dorg.slf4j.simpleLogger.defaultLogLevel=error",
             "-cp",
         ]);
-        java.arg(libraries().join("*")).arg(class).stderr(Stdio::null());
+        java.arg(libraries()).arg(class).stderr(Stdio::null());
         java
     };
     let mut format = java("kafka.tools.StorageTool");

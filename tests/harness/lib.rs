@@ -4,6 +4,7 @@ pub mod flowcept;
 pub mod fuzz;
 pub mod host;
 pub mod kafka;
+pub mod maven;
 pub mod lua;
 pub mod mongodb;
 pub mod oracle;

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use flowcept_agent::sinks::Name;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -96,6 +97,15 @@ pub trait Lasting: DerefMut<Target = Process> + Sync {
 
     /// Flags that name the queue.
     fn flags(&self) -> &'static [&'static str];
+
+    /// The name that they are.
+    fn name(&self) -> Name<'static> {
+        match self.flags() {
+            ["--stream", stream] => Name { channel: "", stream: Some(stream) },
+            ["--channel", channel] => Name { channel, stream: None },
+            flags => panic!("{flags:?} name no queue"),
+        }
+    }
 
     /// What flowcept calls the queue.
     fn place(&self) -> String;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use flowcept_agent::sinks::{Name, lag};
+use flowcept_agent::sinks::lag;
 use harness::flowcept::Flowcept;
 use harness::host::{binary, library, need, root};
 use harness::kafka::{Broker, Doors};
@@ -128,12 +128,7 @@ fn rabbitmq() {
 
 /// How many messages are told to wait.
 fn waiting(server: &dyn Lasting) -> u64 {
-    let name = match server.flags() {
-        ["--stream", stream] => Name { channel: "", stream: Some(stream) },
-        ["--channel", channel] => Name { channel, stream: None },
-        flags => panic!("{flags:?} name no queue"),
-    };
-    lag(&server.url(), name, "flowcept").expect("because it runs").expect("because the group was there")
+    lag(&server.url(), server.name(), "flowcept").expect("because it runs").expect("because the group was there")
 }
 
 /// Nobody reads or writes: what is told to wait is what the next keeper takes, to the message.

@@ -48,8 +48,11 @@ pub(super) fn stream(from: &str, name: Name<'_>, group: Option<&str>, project: &
         }
         if printed >= BATCH || is_last && printed > 0 {
             out.flush()?;
-            printed = 0;
-            trouble.is(queue.settle().err().map(|why| why.to_string()));
+            let settled = queue.settle(printed);
+            if settled.is_ok() {
+                printed = 0;
+            }
+            trouble.is(settled.err().map(|why| why.to_string()));
         } else if is_last {
             trouble.is(None);
         }

@@ -7,8 +7,17 @@ use super::database::Database;
 use super::document::Document;
 use crate::sinks::Undelivered;
 
-/// Documents that are written together, and the messages that they were.
-pub(super) type Batch = Vec<(Document, Vec<u8>)>;
+/// A document that is to be written.
+pub(super) struct Taken {
+    pub(super) document: Document,
+    /// The message that it was.
+    pub(super) message: Vec<u8>,
+    /// How many messages came before it.
+    pub(super) number: u64,
+}
+
+/// Documents that are written together.
+pub(super) type Batch = Vec<Taken>;
 
 /// What became of a batch: those that were refused, by their place in it, with the reason.
 pub(super) type Written = (Batch, Result<Vec<(usize, String)>, Undelivered>);
@@ -26,7 +35,7 @@ impl Writer {
         let (done, from) = channel();
         scope.spawn(move || {
             for batch in batches {
-                let documents: Vec<&Document> = batch.iter().map(|(document, _)| document).collect();
+                let documents: Vec<&Document> = batch.iter().map(|taken| &taken.document).collect();
                 let written = database.keep(&documents);
                 if done.send((batch, written)).is_err() {
                     return;

@@ -1,7 +1,9 @@
 //! A topic of Kafka: it keeps each document for as long as its broker is told to, and each group of readers goes on where it was.
 //! Documents of one workflow lie in one partition, so that their order stays.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +12,7 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use serde_json::Value;
 use uuid::Uuid;
@@ -127,8 +129,25 @@ fn judged((code, why): &Heard) -> Undelivered {
 #[derive(Default)]
 struct Told {
     trouble: Mutex<Option<(RDKafkaErrorCode, String)>>,
-    /// Documents that a broker has, and the first error of those that it has not.
-    delivered: Mutex<(usize, Option<KafkaError>)>,
+    delivered: Mutex<Delivered>,
+    changed: Condvar,
+}
+
+/// What became of documents.
+#[derive(Default)]
+struct Delivered {
+    /// How many it is to become of.
+    wanted: usize,
+    /// Those that a broker has.
+    count: usize,
+    /// The first of those that it has not.
+    error: Option<KafkaError>,
+}
+
+impl Delivered {
+    fn is_open(&mut self) -> bool {
+        self.error.is_none() && self.count < self.wanted
+    }
 }
 
 impl Told {
@@ -136,6 +155,10 @@ impl Told {
     fn trouble(&self) -> Option<Heard> {
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
         trouble.map(|(code, why)| (Some(code), why))
+    }
+
+    fn delivered(&self) -> MutexGuard<'_, Delivered> {
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -156,10 +179,13 @@ impl ProducerContext for Told {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let mut delivered = self.delivered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut delivered = self.delivered();
         match result {
-            Ok(_) => delivered.0 += 1,
-            Err((error, _)) => drop(delivered.1.get_or_insert_with(|| error.clone())),
+            Ok(_) => delivered.count += 1,
+            Err((error, _)) => drop(delivered.error.get_or_insert_with(|| error.clone())),
+        }
+        if !delivered.is_open() {
+            self.changed.notify_one();
         }
     }
 }
@@ -167,7 +193,7 @@ impl ProducerContext for Told {
 /// Adds to a topic: acknowledged by all replicas that are in step, each document once and in its order.
 pub struct Topic {
     broker: Broker,
-    producer: Option<BaseProducer<Told>>,
+    producer: Option<ThreadedProducer<Told>>,
 }
 
 impl Topic {
@@ -177,6 +203,8 @@ impl Topic {
             ("acks", "all"),
             ("enable.idempotence", "true"),
             ("compression.type", "lz4"),
+            // Whoever delivers waits: nothing more comes that others could be sent with.
+            ("linger.ms", "1"),
             ("message.timeout.ms", &*TIMEOUT.as_millis().to_string()),
         ];
         let broker = Broker::open(url, topic, &defaults)?;
@@ -203,12 +231,12 @@ impl Sink for Topic {
 
 impl Broker {
     /// Asks for the topic.
-    fn reach(&self, producer: &BaseProducer<Told>) -> Result<(), Undelivered> {
+    fn reach(&self, producer: &ThreadedProducer<Told>) -> Result<(), Undelivered> {
         let (begun, told) = (Instant::now(), producer.context());
         loop {
             let Err(error) = producer.client().fetch_metadata(Some(&self.topic), 10 * TICK) else { return Ok(()) };
             // Now it says why, where it knows.
-            producer.poll(TICK);
+            sleep(TICK);
             match told.trouble() {
                 Some(heard) => return Err(judged(&heard).of(&self.place)),
                 None if begun.elapsed() > TIMEOUT => return Err(self.failed(&error, told)),
@@ -217,12 +245,12 @@ impl Broker {
         }
     }
 
-    fn send(&self, producer: &BaseProducer<Told>, documents: &[Value]) -> Result<(), Undelivered> {
+    fn send(&self, producer: &ThreadedProducer<Told>, documents: &[Value]) -> Result<(), Undelivered> {
         let told = producer.context();
         if documents.is_empty() {
             return self.reach(producer);
         }
-        *told.delivered.lock().unwrap_or_else(PoisonError::into_inner) = (0, None);
+        *told.delivered() = Delivered { wanted: documents.len(), ..Delivered::default() };
         for document in documents {
             let text = |name: &str| document[name].as_str().unwrap_or_default();
             let message = packed(document);
@@ -235,14 +263,17 @@ impl Broker {
         let begun = Instant::now();
         let mut heard = None;
         loop {
-            let flushed = producer.flush(TICK);
-            let (count, error) = told.delivered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let waited = told.changed.wait_timeout_while(told.delivered(), TICK, Delivered::is_open);
+            let (delivered, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            let (count, error) = (delivered.count, delivered.error.clone());
+            drop(delivered);
             if error.is_none() && count == documents.len() {
                 return Ok(());
             }
             heard = told.trouble().or(heard);
             let is_over = begun.elapsed() > 2 * TIMEOUT;
-            let error = error.or_else(|| flushed.err().filter(|_| is_over));
+            let timed_out = is_over.then_some(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
+            let error = error.or(timed_out);
             match (heard.as_ref().map(|heard| judged(heard).of(&self.place)), error) {
                 (Some(why @ Undelivered::Ever(_)), _) | (Some(why), Some(_)) => return Err(why),
                 (None, Some(error)) => return Err(self.failed(&error, told)),
@@ -257,8 +288,8 @@ pub struct Group {
     broker: Broker,
     consumer: Option<BaseConsumer<Told>>,
     keeps: bool,
-    /// Given out and not settled.
-    given: bool,
+    /// Given out and not settled: partition and place there.
+    given: VecDeque<(i32, i64)>,
 }
 
 impl Group {
@@ -271,6 +302,8 @@ impl Group {
             ("session.timeout.ms", "10000"),
             // Of what is fetched ahead.
             ("queued.max.messages.kbytes", "16384"),
+            // How long it fetches no more where that much waits; a second is its default.
+            ("fetch.queue.backoff.ms", "10"),
         ];
         let mut broker = Broker::open(url, topic, &defaults)?;
         let name = group.map_or_else(|| format!("flowcept-{}", Uuid::new_v4()), str::to_string);
@@ -278,7 +311,7 @@ impl Group {
         for (name, value) in needed {
             broker.settings.set(name, value);
         }
-        Ok(Self { broker, consumer: None, keeps: group.is_some(), given: false })
+        Ok(Self { broker, consumer: None, keeps: group.is_some(), given: VecDeque::new() })
     }
 
     fn connected(&mut self) -> Result<&BaseConsumer<Told>, Undelivered> {
@@ -304,9 +337,7 @@ impl Queue for Group {
         let (Some(consumer), broker) = (&self.consumer, &self.broker) else { return Ok(None) };
         match consumer.poll(TICK) {
             Some(Ok(message)) => {
-                // Where the partition has just gone to another reader, that one has the message too.
-                let _ = consumer.store_offset_from_message(&message);
-                self.given = true;
+                self.given.push_back((message.partition(), message.offset()));
                 Ok(Some(message.payload().unwrap_or_default().to_vec()))
             }
             // It is being made.
@@ -325,11 +356,15 @@ impl Queue for Group {
         }
     }
 
-    fn settle(&mut self) -> Result<(), Undelivered> {
-        if !self.given || !self.keeps {
+    fn settle(&mut self, count: usize) -> Result<(), Undelivered> {
+        let Some(consumer) = self.consumer.as_ref().filter(|_| self.keeps) else {
+            self.given.drain(..count);
             return Ok(());
+        };
+        for (partition, offset) in self.given.range(..count) {
+            // Where the partition has gone to another reader since, that one has the message too.
+            let _ = consumer.store_offset(&self.broker.topic, *partition, *offset);
         }
-        let Some(consumer) = &self.consumer else { return Ok(()) };
         use RDKafkaErrorCode as Code;
         match consumer.commit_consumer_state(CommitMode::Sync) {
             Ok(()) => {}
@@ -339,7 +374,7 @@ impl Queue for Group {
             )) => {}
             Err(error) => return Err(self.broker.failed(&error, consumer.context())),
         }
-        self.given = false;
+        self.given.drain(..count);
         Ok(())
     }
 

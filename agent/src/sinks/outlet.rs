@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{Sink, Undelivered};
 
 /// Documents that are delivered together, at most: each has up to 60 kB.
-const BATCH: usize = 200;
+pub const BATCH: usize = 2000;
 /// Between the first two attempts; doubled from one to the next.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);

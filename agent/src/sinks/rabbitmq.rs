@@ -1,6 +1,7 @@
 //! An exchange of RabbitMQ, as Flowcept has it: durable, and each queue that is bound to it gets each document. A group of readers has
 //! a durable queue of its own there, which keeps what it has not had yet, from when the group first came.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +16,8 @@ use lapin::tcp::OwnedTLSConfig;
 use lapin::types::{FieldTable, ShortString};
 use lapin::uri::AMQPUri;
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, Error, ErrorKind, ExchangeKind,
+    Acker, BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, Error, ErrorKind,
+    ExchangeKind,
 };
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
@@ -30,7 +32,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a message is waited for before it is said that there is none.
 const TICK: Duration = Duration::from_millis(100);
 /// Messages that a reader may have without having settled them: each has up to 60 kB.
-const AHEAD: u16 = 1000;
+const AHEAD: u16 = 2000;
 /// Of a message that outlives its server.
 const PERSISTENT: u8 = 2;
 const FORM: &str = "it has the form amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST], or amqps:// for TLS, where \
@@ -186,15 +188,23 @@ pub struct Group {
     name: Option<String>,
     open: Option<(Connection, Consumer)>,
     /// Given out and not settled.
-    given: u16,
-    last: Option<lapin::Acker>,
+    given: VecDeque<Acker>,
+    /// And before those by connections that are gone: these come again.
+    lost: usize,
 }
 
 impl Group {
     /// Of this server's URL. The group has what comes from when it is first there.
     pub fn open(url: &str, exchange: &str, group: Option<&str>) -> Result<Self> {
         let name = group.map(|group| format!("{exchange}.{group}"));
-        Ok(Self { server: Server::open(url, exchange)?, name, open: None, given: 0, last: None })
+        Ok(Self { server: Server::open(url, exchange)?, name, open: None, given: VecDeque::new(), lost: 0 })
+    }
+
+    /// The connection is gone.
+    fn disconnected(&mut self) {
+        self.open = None;
+        self.lost += self.given.len();
+        self.given.clear();
     }
 
     async fn connected(server: &Server, name: Option<&str>) -> Result<(Connection, Consumer), Undelivered> {
@@ -224,41 +234,39 @@ impl Queue for Group {
     fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered> {
         let server = &self.server;
         if self.open.is_none() {
-            // What was given out before comes again.
-            (self.given, self.last) = (0, None);
             self.open = Some(server.wait(Self::connected(server, self.name.as_deref()))?);
         }
         let Some((_, consumer)) = &mut self.open else { return Ok(None) };
-        if self.given >= AHEAD {
+        if self.given.len() >= AHEAD.into() {
             return Ok(None);
         }
         let next = server.runtime.block_on(async { timeout(TICK, consumer.next()).await });
         match next {
             Err(_) => Ok(None),
             Ok(Some(Ok(delivery))) => {
-                self.given += 1;
-                self.last = Some(delivery.acker);
+                self.given.push_back(delivery.acker);
                 Ok(Some(delivery.data))
             }
             Ok(ended) => {
-                self.open = None;
+                let place = server.place.clone();
+                self.disconnected();
                 let why = ended.and_then(Result::err).map_or(Undelivered::Now("it is gone".into()), failed);
-                Err(why.of(&server.place))
+                Err(why.of(&place))
             }
         }
     }
 
-    fn settle(&mut self) -> Result<(), Undelivered> {
-        let Some(last) = self.last.take() else { return Ok(()) };
-        let settled = self.server.wait(async {
+    fn settle(&mut self, count: usize) -> Result<(), Undelivered> {
+        let lost = count.min(self.lost);
+        let count = count - lost;
+        if let Some(last) = count.checked_sub(1).and_then(|last| self.given.get(last)) {
             // With all before it.
-            last.ack(BasicAckOptions { multiple: true }).await.map_err(failed).map(drop)
-        });
-        self.given = 0;
-        if settled.is_err() {
-            self.open = None;
+            let settled = async { last.ack(BasicAckOptions { multiple: true }).await.map_err(failed).map(drop) };
+            self.server.wait(settled).inspect_err(|_| self.disconnected())?;
         }
-        settled
+        self.given.drain(..count);
+        self.lost -= lost;
+        Ok(())
     }
 
     fn keeps(&self) -> bool {

@@ -21,6 +21,9 @@ const BACKLOG: u64 = 4 << 20;
 /// Bytes that are sent between two looks at that.
 const LOOK: usize = 1 << 20;
 
+/// Documents that are published together: each has up to 60 kB.
+const TOGETHER: usize = 200;
+
 /// Publishes to a channel.
 pub struct Channel {
     server: Server,
@@ -74,6 +77,9 @@ impl Sink for Channel {
     }
 
     fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered> {
+        if documents.len() > TOGETHER {
+            return documents.chunks(TOGETHER).try_for_each(|documents| self.deliver(documents));
+        }
         let (name, sent, seen) = (&self.name, self.sent.take(), &mut self.seen);
         let (now, look) = self.server.with(
             |connection| seen.connected(connection),
@@ -213,7 +219,7 @@ impl Queue for Subscription {
         Ok(message.map(|message| message.get_payload_bytes().to_vec()))
     }
 
-    fn settle(&mut self) -> Result<(), Undelivered> {
+    fn settle(&mut self, _count: usize) -> Result<(), Undelivered> {
         Ok(())
     }
 

@@ -20,8 +20,8 @@ use crate::sinks::{Queue, Sink, Undelivered};
 const FIELD: &str = "message";
 /// How long the server waits for an entry before it says that there is none.
 const TICK: Duration = Duration::from_millis(100);
-/// Entries that are read together: each has up to 60 kB.
-const READ: usize = 200;
+/// Entries that are added or read together: each has up to 60 kB.
+const TOGETHER: usize = 200;
 /// What another reader has had so long without having settled it is taken over: its reader writes twice a second.
 const ORPHANED: Duration = Duration::from_secs(5);
 /// Between two looks for that, and between two removals.
@@ -50,15 +50,26 @@ impl Sink for Stream {
         self.server.with(
             |_| Ok(()),
             |connection| {
-                let mut pipe = redis::pipe();
-                pipe.atomic();
-                for document in documents {
-                    pipe.cmd("XADD").arg(name).arg("*").arg(FIELD).arg(packed(document)).ignore();
+                let mut unanswered = 0;
+                for documents in documents.chunks(TOGETHER) {
+                    let mut requests = redis::pipe();
+                    for document in documents {
+                        requests.cmd("XADD").arg(name).arg("*").arg(FIELD).arg(packed(document));
+                    }
+                    // The server adds them while the next are made.
+                    connection.send_packed_command(&requests.get_packed_pipeline()).map_err(failed)?;
+                    answers(connection, unanswered)?;
+                    unanswered = documents.len();
                 }
-                pipe.exec(connection).map_err(failed)
+                answers(connection, unanswered)
             },
         )
     }
+}
+
+/// Waits for the answers to so many requests; the first that is an error.
+fn answers(connection: &mut Connection, count: usize) -> Result<(), Undelivered> {
+    (0..count).try_for_each(|_| connection.recv_response().and_then(Answer::extract_error).map(drop).map_err(failed))
 }
 
 /// What a group of readers of a stream has not had yet.
@@ -68,12 +79,12 @@ pub struct Group {
     name: String,
     /// Readers of one host share a name, and with it what they have: whatever was left is settled by any of them.
     reader: String,
+    /// More was asked for, and the answer has not been read.
+    asked: bool,
     /// Read, and not given out yet.
     ahead: VecDeque<StreamId>,
-    /// Given out, and not settled.
-    given: Vec<String>,
-    /// When the first of them was given out.
-    since: Instant,
+    /// Given out, when, and not settled.
+    given: VecDeque<(String, Instant)>,
     /// Where the look for what others have left is to go on, while one is under way.
     looking: Option<String>,
     looked: Instant,
@@ -88,9 +99,9 @@ impl Group {
             stream: stream.into(),
             name: name.into(),
             reader: gethostname().unwrap_or_default().to_string_lossy().into_owned(),
+            asked: false,
             ahead: VecDeque::new(),
-            given: Vec::new(),
-            since: Instant::now(),
+            given: VecDeque::new(),
             looking: None,
             looked: Instant::now(),
             removed: Instant::now(),
@@ -100,24 +111,34 @@ impl Group {
     /// Reads ahead: what others have left, else what is new.
     fn read(&mut self) -> Result<(), Undelivered> {
         // What we have is not taken from ourselves.
-        let is_young = self.given.is_empty() || self.since.elapsed() < ORPHANED / 2;
-        if is_young && (self.looking.is_some() || self.looked.elapsed() > HOUSEKEEPING) {
+        let is_young = self.given.front().is_none_or(|(_, since)| since.elapsed() < ORPHANED / 2);
+        if is_young && !self.asked && (self.looking.is_some() || self.looked.elapsed() > HOUSEKEEPING) {
             self.claim()?;
             if self.looking.is_some() || !self.ahead.is_empty() {
                 return Ok(());
             }
         }
-        let (stream, name, reader) = (&self.stream, &self.name, &self.reader);
-        let read = self.server.with(
+        let (stream, name, asked) = (&self.stream, &self.name, std::mem::take(&mut self.asked));
+        let mut read = redis::cmd("XREADGROUP");
+        read.arg("GROUP").arg(name).arg(&self.reader).arg("COUNT").arg(TOGETHER).arg("BLOCK").arg(millis(TICK));
+        let read = read.arg("STREAMS").arg(stream).arg(">").get_packed_command();
+        let ask = |connection: &mut Connection| connection.send_packed_command(&read).map_err(failed);
+        let entries = self.server.with(
             |connection| created(connection, stream, name),
             |connection| {
-                let mut read = redis::cmd("XREADGROUP");
-                read.arg("GROUP").arg(name).arg(reader).arg("COUNT").arg(READ).arg("BLOCK").arg(millis(TICK));
-                read.arg("STREAMS").arg(stream).arg(">");
-                read.query::<Option<StreamReadReply>>(connection).map_err(failed)
+                if !asked {
+                    ask(connection)?;
+                }
+                let entries = entries(connection)?;
+                // The server gathers the next while these are given out.
+                if entries.len() == TOGETHER {
+                    ask(connection)?;
+                }
+                Ok(entries)
             },
         )?;
-        self.ahead.extend(read.into_iter().flat_map(|answer| answer.keys).flat_map(|key| key.ids));
+        self.asked = entries.len() == TOGETHER;
+        self.ahead.extend(entries);
         Ok(())
     }
 
@@ -129,7 +150,7 @@ impl Group {
             |connection| created(connection, stream, name),
             |connection| {
                 let mut claim = redis::cmd("XAUTOCLAIM");
-                claim.arg(stream).arg(name).arg(reader).arg(millis(ORPHANED)).arg(from).arg("COUNT").arg(READ);
+                claim.arg(stream).arg(name).arg(reader).arg(millis(ORPHANED)).arg(from).arg("COUNT").arg(TOGETHER);
                 claim.query::<StreamAutoClaimReply>(connection).map_err(failed)
             },
         )?;
@@ -151,32 +172,29 @@ impl Queue for Group {
         }
         Ok(self.ahead.pop_front().map(|entry| {
             let message = document(&entry);
-            if self.given.is_empty() {
-                self.since = Instant::now();
-            }
-            self.given.push(entry.id);
+            self.given.push_back((entry.id, Instant::now()));
             message
         }))
     }
 
-    fn settle(&mut self) -> Result<(), Undelivered> {
-        if self.given.is_empty() {
-            return Ok(());
-        }
-        let (stream, name, given) = (&self.stream, &self.name, &self.given);
-        let removes = self.removed.elapsed() > HOUSEKEEPING;
-        self.server.with(
+    fn settle(&mut self, count: usize) -> Result<(), Undelivered> {
+        let (stream, name) = (&self.stream, &self.name);
+        let settled: Vec<&String> = self.given.range(..count).map(|(id, _)| id).collect();
+        let (removes, asked) = (self.removed.elapsed() > HOUSEKEEPING, std::mem::take(&mut self.asked));
+        let more = self.server.with(
             |connection| created(connection, stream, name),
             |connection| {
-                redis::cmd("XACK").arg(stream).arg(name).arg(given).exec(connection).map_err(failed)?;
+                let more = if asked { entries(connection)? } else { Vec::new() };
+                redis::cmd("XACK").arg(stream).arg(name).arg(settled).exec(connection).map_err(failed)?;
                 match removes.then(|| remove(connection, stream)) {
                     // Who may not leaves that to others.
                     Some(Err(error)) if error.code() != Some("NOPERM") => Err(failed(error)),
-                    _ => Ok(()),
+                    _ => Ok(more),
                 }
             },
         )?;
-        self.given.clear();
+        self.ahead.extend(more);
+        self.given.drain(..count);
         if removes {
             self.removed = Instant::now();
         }
@@ -186,6 +204,13 @@ impl Queue for Group {
     fn keeps(&self) -> bool {
         true
     }
+}
+
+/// Waits for the answer to a request for entries.
+fn entries(connection: &mut Connection) -> Result<Vec<StreamId>, Undelivered> {
+    let answer = connection.recv_response().and_then(Answer::extract_error).map_err(failed)?;
+    let answer: Option<StreamReadReply> = redis::from_redis_value(answer).map_err(|why| failed(why.into()))?;
+    Ok(answer.into_iter().flat_map(|answer| answer.keys).flat_map(|key| key.ids).collect())
 }
 
 /// What comes to a stream from now on, without a trace there.
@@ -231,7 +256,13 @@ impl Queue for Tail {
                         }
                     };
                     let mut read = redis::cmd("XREAD");
-                    read.arg("COUNT").arg(READ).arg("BLOCK").arg(millis(TICK)).arg("STREAMS").arg(stream).arg(since);
+                    read.arg("COUNT")
+                        .arg(TOGETHER)
+                        .arg("BLOCK")
+                        .arg(millis(TICK))
+                        .arg("STREAMS")
+                        .arg(stream)
+                        .arg(since);
                     read.query::<Option<StreamReadReply>>(connection).map_err(failed)
                 },
             )?;
@@ -244,7 +275,7 @@ impl Queue for Tail {
         }))
     }
 
-    fn settle(&mut self) -> Result<(), Undelivered> {
+    fn settle(&mut self, _count: usize) -> Result<(), Undelivered> {
         Ok(())
     }
 
@@ -279,7 +310,7 @@ fn after(connection: &mut Connection, stream: &str, mut last: String) -> Result<
     let mut count = 0;
     loop {
         let mut range = redis::cmd("XRANGE");
-        range.arg(stream).arg(format!("({last}")).arg("+").arg("COUNT").arg(READ);
+        range.arg(stream).arg(format!("({last}")).arg("+").arg("COUNT").arg(TOGETHER);
         let range: StreamRangeReply = range.query(connection).map_err(failed)?;
         count += range.ids.len() as u64;
         match range.ids.into_iter().next_back() {
