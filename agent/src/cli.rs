@@ -161,9 +161,9 @@ enum Command {
         /// The group of keepers that share what Kafka, RabbitMQ or a stream keeps: each message comes to one of them [default: the settings' `mq.group_id`, flowcept]
         #[arg(long, value_name = "NAME")]
         group: Option<String>,
-        /// Flowcept's database, mongodb://[USER:PASSWORD@]HOST[:PORT][,HOST…]/[DATABASE][?OPTION=VALUE&…] or lmdb:FOLDER [default: the one that the settings enable]
+        /// Flowcept's database, mongodb://[USER:PASSWORD@]HOST[:PORT][,HOST…]/[DATABASE][?OPTION=VALUE&…] or lmdb:FOLDER; given more than once, each has all, and all wait where one is away [default: those that the settings enable]
         #[arg(long, value_name = "DATABASE")]
-        into: Option<String>,
+        into: Vec<String>,
         /// How long to try at the end where Flowcept has the database open, as 30s or 5m
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10s")]
         wait: std::time::Duration,

@@ -25,7 +25,7 @@ const MOST: usize = 16 << 20;
 /// Between two looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(10);
 /// Between two attempts.
-pub const PAUSE: Duration = Duration::from_millis(200);
+pub const PAUSE: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 200 });
 
 /// How messages are written.
 #[derive(Clone, Copy, Debug)]
@@ -342,4 +342,150 @@ impl Keeper<'_> {
 
 fn bytes(batch: &Batch) -> usize {
     batch.iter().map(|taken| taken.message.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use proptest::prelude::*;
+
+    use super::document::Document;
+    use super::*;
+    use crate::formats::flowcept::packed;
+
+    /// What the world does: something fails where its turn is no multiple of so much.
+    #[derive(Clone, Copy, Debug)]
+    struct Luck {
+        queue: usize,
+        settling: usize,
+        database: usize,
+    }
+
+    fn fails(turn: &mut usize, every: usize) -> bool {
+        *turn += 1;
+        every > 0 && turn.is_multiple_of(every)
+    }
+
+    const POISON: usize = 7;
+    const REFUSED: usize = 11;
+    const OTHER: usize = 13;
+
+    /// Messages by number: some are poison, some of no concern, and some the database refuses.
+    struct Feed {
+        given: usize,
+        all: usize,
+        settled: usize,
+        turn: usize,
+        luck: Luck,
+        has: Arc<Mutex<HashSet<String>>>,
+        is_empty: Arc<AtomicBool>,
+    }
+
+    impl Queue for Feed {
+        fn place(&self) -> &str {
+            "feed"
+        }
+
+        fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered> {
+            if fails(&mut self.turn, self.luck.queue) {
+                return Ok(None);
+            }
+            if self.given == self.all {
+                self.is_empty.store(true, Ordering::Relaxed);
+                return Ok(None);
+            }
+            self.given += 1;
+            let number = self.given - 1;
+            Ok(Some(match number {
+                n if n.is_multiple_of(POISON) => b"\xc1".to_vec(),
+                n if n.is_multiple_of(OTHER) => packed(&serde_json::json!({"type": "object"})),
+                n => packed(&serde_json::json!({"type": "task", "task_id": n.to_string(), "activity_id": "a"})),
+            }))
+        }
+
+        fn settle(&mut self, count: usize) -> Result<(), Undelivered> {
+            if fails(&mut self.turn, self.luck.settling) {
+                return Err(Undelivered::Now("not now".into()));
+            }
+            let has = self.has.lock().expect("because nobody panics with it");
+            for number in self.settled..self.settled + count {
+                let of_database = !number.is_multiple_of(POISON) && !number.is_multiple_of(OTHER);
+                let is_kept = has.contains(&number.to_string());
+                assert!(!of_database || is_kept, "{number} is settled and not kept");
+            }
+            self.settled += count;
+            Ok(())
+        }
+
+        fn keeps(&self) -> bool {
+            true
+        }
+    }
+
+    struct Shaky {
+        turn: usize,
+        luck: Luck,
+        has: Arc<Mutex<HashSet<String>>>,
+    }
+
+    impl Database for Shaky {
+        fn place(&self) -> &str {
+            "shaky"
+        }
+
+        fn keep(&mut self, documents: &[&Document]) -> Result<Vec<(usize, String)>, Undelivered> {
+            if fails(&mut self.turn, self.luck.database) {
+                return Err(Undelivered::Now("not now".into()));
+            }
+            // Refused ones count as kept here: they are set aside before anything is settled.
+            self.has.lock().expect("because nobody panics with it").extend(documents.iter().map(|d| d.id.clone()));
+            let is_refused = |id: &str| id.parse::<usize>().is_ok_and(|number| number.is_multiple_of(REFUSED));
+            let places = documents.iter().enumerate().filter(|(_, document)| is_refused(&document.id));
+            Ok(places.map(|(place, _)| (place, "no".into())).collect())
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Whoever fails meanwhile: what is settled was kept or set aside before, and at the end all is, once.
+        #[test]
+        fn nothing_is_settled_before_it_is_kept(
+            all in 0_usize..300,
+            messages in 1_usize..50,
+            (queue, settling, database) in (0_usize..9, prop_oneof![Just(0), 3_usize..9], prop_oneof![Just(0), 2_usize..5]),
+        ) {
+            prop_assume!(queue != 1);
+            let luck = Luck { queue, settling, database };
+            let has = Arc::new(Mutex::new(HashSet::new()));
+            let is_empty = Arc::new(AtomicBool::new(false));
+            let mut feed =
+                Feed { given: 0, all, settled: 0, turn: 0, luck, has: has.clone(), is_empty: is_empty.clone() };
+            let aside = tempfile::tempdir().expect("because tests may write temporary files");
+            let mut quarantine = Quarantine::new(aside.path());
+            let buffer = Buffer { within: Duration::from_millis(1), messages, drops_empty: false };
+            let mut stopped = || is_empty.load(Ordering::Relaxed);
+            let counts = keep(
+                &mut feed,
+                &mut Shaky { turn: 0, luck, has },
+                &mut quarantine,
+                buffer,
+                Duration::from_secs(60),
+                &mut stopped,
+                &|_| {},
+            );
+            let counts = counts.expect("because all comes right in the end");
+            prop_assert_eq!(feed.settled, all);
+            prop_assert_eq!(counts.kept + counts.aside + counts.other, all as u64);
+            let count = |is: &dyn Fn(usize) -> bool| (0..all).filter(|number| is(*number)).count() as u64;
+            let is_poison = |number: usize| number.is_multiple_of(POISON);
+            let is_other = |number: usize| !is_poison(number) && number.is_multiple_of(OTHER);
+            prop_assert_eq!(counts.other, count(&is_other));
+            let is_refused = |number: usize| !is_poison(number) && !is_other(number) && number.is_multiple_of(REFUSED);
+            prop_assert_eq!(counts.aside, count(&is_poison) + count(&is_refused));
+        }
+    }
 }

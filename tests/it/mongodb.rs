@@ -104,6 +104,40 @@ fn a_keeper_waits_for_its_database() {
     assert!(reasons.contains("`n` is 18446744073709551615, and MongoDB has no such integer"), "{reasons}");
 }
 
+/// A keeper fills both databases, as Flowcept's consumer does; where one is away nothing is settled until it is back.
+#[test]
+fn a_keeper_fills_both_databases() {
+    if !need(&["python", "redis-cli"]) {
+        return;
+    }
+    use harness::server::Lasting;
+    let (_work, captured) = example();
+    let (queue, mut server) = (lasting(), Server::start(&python()));
+    let (in_files, in_mongo) = (Flowcept::new(None), Flowcept::of(None, Some((server.port, "ours"))));
+    let keeper = Keeper::of_queue(&queue, &in_files.database(), &["--into", &server.url("ours")]);
+    // {"type": "workflow", "workflow_id": "first"}
+    queue.put(b"\x82\xa4type\xa8workflow\xabworkflow_id\xa5first");
+    settled(&queue, "flowcept");
+    server.kill();
+    // {"type": "task", "task_id": "p", "used": {"n": 2^64 - 1}}, which MongoDB does not take.
+    queue.put(b"\x83\xa4type\xa4task\xa7task_id\xa1p\xa4used\x81\xa1n\xcf\xff\xff\xff\xff\xff\xff\xff\xff");
+    shipped(&captured, &["--to", &queue.url(), "--stream", "provenance"]);
+    sleep(Duration::from_secs(2));
+    assert!(!queue.has_settled("flowcept"));
+    server.restart();
+    settled(&queue, "flowcept");
+    keeper.stop(Signal::SIGTERM);
+    let counts = keeper.counts();
+    let kept = in_files.has(&captured);
+    assert_eq!(in_mongo.has(&captured), kept);
+    assert_eq!((counts["kept"].as_u64(), counts["aside"].as_u64()), (Some(kept as u64 + 1), Some(1)), "{counts}");
+    let into = format!("lmdb:{} and {}", in_files.database().display(), server.url("ours"));
+    assert_eq!(counts["into"], into);
+    let reasons = fs::read_to_string(in_files.database().join("quarantine/reasons.jsonl"));
+    let reasons = reasons.expect("because it was written");
+    assert!(reasons.contains("MongoDB has no such integer"), "{reasons}");
+}
+
 /// A server that wants TLS and a password gets both; who is refused is told why, and no secret is said.
 #[test]
 fn mongodb_has_doors() {

@@ -10,7 +10,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use serde_json::json;
 
 use super::Name;
-use crate::keeper::{self, Buffer, database::Database, quarantine::Quarantine};
+use crate::keeper::database::{Database, Several};
+use crate::keeper::{self, Buffer, quarantine::Quarantine};
 use crate::settings::Settings;
 use crate::sinks::{self, lmdb::Lmdb, mongodb::Mongo};
 
@@ -25,7 +26,7 @@ pub(super) fn consume(
     from: &str,
     name: &Name,
     group: Option<&str>,
-    into: Option<String>,
+    into: Vec<String>,
     wait: Duration,
     as_json: bool,
 ) -> Result<ExitCode> {
@@ -34,13 +35,18 @@ pub(super) fn consume(
     [Signal::SIGINT, Signal::SIGTERM].into_iter().for_each(|signal| mask.add(signal));
     mask.thread_block()?;
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-    let into = into.map_or_else(|| database(settings), Ok)?;
-    let (mut database, beside): (Box<dyn Database + Send>, PathBuf) = match into.strip_prefix("lmdb:") {
-        Some(folder) => (Box::new(Lmdb::open(Path::new(folder))?), folder.into()),
-        None if into.starts_with("mongodb:") => {
-            (Box::new(Mongo::open(&into)?), super::as_it_is(store)?.folder().to_path_buf())
-        }
-        None => bail!("--into takes lmdb:FOLDER, the folder of Flowcept's database, or mongodb://HOST"),
+    let into = if into.is_empty() { settings.databases() } else { into };
+    if into.is_empty() {
+        let place = super::place_of(settings);
+        bail!(
+            "no database is named: give --into, or set databases.lmdb.enabled or databases.mongodb.enabled to true in {place}"
+        );
+    }
+    let databases = into.iter().map(|url| database(url)).collect::<Result<Vec<_>>>()?;
+    let mut database = Several::new(databases);
+    let beside = match into.iter().find_map(|url| url.strip_prefix("lmdb:")) {
+        Some(folder) => PathBuf::from(folder),
+        None => super::as_it_is(store)?.folder().to_path_buf(),
     };
     let aside = beside.join("quarantine");
     let name = name.place(settings, from);
@@ -55,7 +61,7 @@ pub(super) fn consume(
     let mut stopped = || signals.read_signal().is_ok_and(|signal| signal.is_some());
     let tell = |why: &str| eprintln!("flowcept: {why}; trying again");
     let counts =
-        keeper::keep(&mut *queue, &mut *database, &mut Quarantine::new(&aside), buffer, wait, &mut stopped, &tell)?;
+        keeper::keep(&mut *queue, &mut database, &mut Quarantine::new(&aside), buffer, wait, &mut stopped, &tell)?;
     if as_json {
         println!(
             "{}",
@@ -73,17 +79,10 @@ pub(super) fn consume(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The one that the settings enable.
-fn database(settings: &Settings) -> Result<String> {
-    let mut enabled = settings.databases();
-    let place = super::place_of(settings);
-    match enabled.len() {
-        0 => bail!(
-            "no database is named: give --into, or set databases.lmdb.enabled or databases.mongodb.enabled to true in {place}"
-        ),
-        1 => Ok(enabled.remove(0)),
-        _ => bail!(
-            "both databases are enabled in {place}, and a keeper fills one: name it with --into, and start another of another --group for the other"
-        ),
-    }
+fn database(url: &str) -> Result<Box<dyn Database + Send>> {
+    Ok(match url.strip_prefix("lmdb:") {
+        Some(folder) => Box::new(Lmdb::open(Path::new(folder))?),
+        None if url.starts_with("mongodb:") => Box::new(Mongo::open(url)?),
+        None => bail!("--into takes lmdb:FOLDER, the folder of Flowcept's database, or mongodb://HOST"),
+    })
 }

@@ -1,5 +1,7 @@
 //! Where a keeper puts documents: each is joined with what is there under its id.
 
+use std::collections::BTreeMap;
+
 use super::document::{Document, merged};
 use crate::sinks::Undelivered;
 use crate::sinks::lmdb::Lmdb;
@@ -37,5 +39,40 @@ impl Database for Mongo {
         let changes: Vec<Change<'_>> =
             documents.iter().zip(&fields).map(|(d, fields)| (d.table, &*d.id, fields)).collect();
         self.join(&changes)
+    }
+}
+
+/// Databases of which each has all; where one is away, all wait.
+pub struct Several {
+    databases: Vec<Box<dyn Database + Send>>,
+    place: String,
+}
+
+impl Several {
+    /// Of these.
+    pub fn new(databases: Vec<Box<dyn Database + Send>>) -> Self {
+        let places: Vec<&str> = databases.iter().map(|database| database.place()).collect();
+        Self { place: places.join(" and "), databases }
+    }
+}
+
+impl Database for Several {
+    fn place(&self) -> &str {
+        &self.place
+    }
+
+    fn keep(&mut self, documents: &[&Document]) -> Result<Vec<(usize, String)>, Undelivered> {
+        let mut refused = BTreeMap::new();
+        for number in 0..self.databases.len() {
+            match self.databases[number].keep(documents) {
+                Ok(these) => refused.extend(these),
+                Err(why) => {
+                    // The next time it is asked before others write again what they have.
+                    self.databases[..=number].rotate_right(1);
+                    return Err(why);
+                }
+            }
+        }
+        Ok(refused.into_iter().collect())
     }
 }
