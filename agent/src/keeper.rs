@@ -136,7 +136,7 @@ impl Keeper<'_> {
     fn listen(&mut self, stopped: &mut dyn FnMut() -> bool, tell: &dyn Fn(&str)) -> Result<bool> {
         let (mut of_queue, mut of_database, mut of_settling) =
             (Trouble::new(tell), Trouble::new(tell), Trouble::new(tell));
-        let mut look = Instant::now();
+        let (mut look, mut is_written) = (Instant::now(), false);
         loop {
             let now = Instant::now();
             if now >= look {
@@ -169,9 +169,8 @@ impl Keeper<'_> {
                 }
             }
             let has_nothing_else = is_full || is_idle;
-            let written = self.collect(has_nothing_else);
-            let is_written = written.is_some();
-            if let Some(written) = written {
+            if let Some(written) = self.collect(has_nothing_else) {
+                is_written = true;
                 of_database.is(written.err());
             }
             if has_nothing_else {
@@ -188,7 +187,8 @@ impl Keeper<'_> {
             }
             if is_written || is_due {
                 let settled = self.settle();
-                if settled.is_err() {
+                is_written = settled.is_err();
+                if is_written {
                     self.not_before = Instant::now() + PAUSE;
                 }
                 of_settling.is(settled.err());
@@ -228,20 +228,22 @@ impl Keeper<'_> {
             self.since = Instant::now();
         }
         let number = self.came;
-        self.came += 1;
+        let mut is_last = false;
         match document::read(&message, self.buffer.drops_empty) {
             Ok(Message::Document(document)) => {
                 self.bytes += message.len();
                 self.waiting.push(Taken { document: *document, message, number });
             }
-            Ok(Message::Stop) => return Ok(true),
+            Ok(Message::Stop) => is_last = true,
             Ok(Message::Other) => self.counts.other += 1,
             Err(why) => {
+                // Where that fails it has not come: it stays in a queue that keeps it.
                 self.quarantine.put(&message, &why)?;
                 self.counts.aside += 1;
             }
         }
-        Ok(false)
+        self.came += 1;
+        Ok(is_last)
     }
 
     /// Gives the writer some of what waits: what a database has open at once is memory.
@@ -267,7 +269,11 @@ impl Keeper<'_> {
         let (batch, written): Written = self.writer.written(is_waited_for)?;
         self.writing = None;
         let refused = match written {
-            Ok(refused) => refused,
+            Ok(mut refused) => {
+                // What comes again is in the order in which it came.
+                refused.sort_unstable();
+                refused
+            }
             Err(why) => {
                 self.again(batch);
                 return Some(Err(why.to_string()));
@@ -347,6 +353,7 @@ fn bytes(batch: &Batch) -> usize {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+    use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Mutex};
 
@@ -448,6 +455,31 @@ mod tests {
         }
     }
 
+    const FINE: Luck = Luck { queue: 0, settling: 0, database: 0 };
+
+    fn feed(all: usize, luck: Luck) -> Feed {
+        Feed { given: 0, all, settled: 0, turn: 0, luck, has: Arc::default(), is_empty: Arc::default() }
+    }
+
+    /// Keeps all that a feed has.
+    fn kept(feed: &mut Feed, aside: &Path, messages: usize) -> Result<Counts> {
+        let (has, luck, is_empty) = (feed.has.clone(), feed.luck, feed.is_empty.clone());
+        let buffer = Buffer { within: Duration::from_millis(1), messages, drops_empty: false };
+        let mut stopped = || is_empty.load(Ordering::Relaxed);
+        let patience = Duration::from_secs(60);
+        let mut database = Shaky { turn: 0, luck, has };
+        keep(feed, &mut database, &mut Quarantine::new(aside), buffer, patience, &mut stopped, &|_| {})
+    }
+
+    #[test]
+    fn what_cannot_be_set_aside_stays_in_the_queue() {
+        let file = tempfile::NamedTempFile::new().expect("because tests may write temporary files");
+        // The first is poison, and a file lies in the way of the folder.
+        let mut feed = feed(20, FINE);
+        assert!(kept(&mut feed, file.path(), 10).is_err());
+        assert_eq!(feed.settled, 0);
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -460,24 +492,9 @@ mod tests {
         ) {
             prop_assume!(queue != 1);
             let luck = Luck { queue, settling, database };
-            let has = Arc::new(Mutex::new(HashSet::new()));
-            let is_empty = Arc::new(AtomicBool::new(false));
-            let mut feed =
-                Feed { given: 0, all, settled: 0, turn: 0, luck, has: has.clone(), is_empty: is_empty.clone() };
+            let mut feed = feed(all, luck);
             let aside = tempfile::tempdir().expect("because tests may write temporary files");
-            let mut quarantine = Quarantine::new(aside.path());
-            let buffer = Buffer { within: Duration::from_millis(1), messages, drops_empty: false };
-            let mut stopped = || is_empty.load(Ordering::Relaxed);
-            let counts = keep(
-                &mut feed,
-                &mut Shaky { turn: 0, luck, has },
-                &mut quarantine,
-                buffer,
-                Duration::from_secs(60),
-                &mut stopped,
-                &|_| {},
-            );
-            let counts = counts.expect("because all comes right in the end");
+            let counts = kept(&mut feed, aside.path(), messages).expect("because all comes right in the end");
             prop_assert_eq!(feed.settled, all);
             prop_assert_eq!(counts.kept + counts.aside + counts.other, all as u64);
             let count = |is: &dyn Fn(usize) -> bool| (0..all).filter(|number| is(*number)).count() as u64;

@@ -22,6 +22,11 @@ pub trait Sink {
     /// What it is called, for people and as the name of its cursor: without user and password.
     fn place(&self) -> &str;
 
+    /// How many documents it takes together, at most.
+    fn together(&self) -> usize {
+        outlet::BATCH
+    }
+
     /// Delivers documents in their order: when it returns, who is there has them. Where it fails, somebody may have some of them.
     /// With none it only connects, so that it shows what is in the way.
     fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered>;
@@ -37,7 +42,7 @@ pub trait Queue {
     /// What it is called, for people: without user and password.
     fn place(&self) -> &str;
 
-    /// The next message; none where none came for a while. It connects where it has to.
+    /// The next message; none where none came for a while, or where it gives no more before some are settled. It connects where it has to.
     fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered>;
 
     /// Says that the oldest so many of the messages that are not settled have been kept somewhere.

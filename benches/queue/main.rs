@@ -101,7 +101,7 @@ fn document(number: usize, bytes: usize) -> Value {
 /// Delivers all as an outlet does; documents a second.
 fn delivered(sink: &mut dyn Sink, documents: &[Value]) -> Result<f64> {
     let begun = Instant::now();
-    for batch in documents.chunks(BATCH) {
+    for batch in documents.chunks(sink.together()) {
         while let Err(why) = sink.deliver(batch) {
             ensure!(matches!(why, Undelivered::Now(_)), "{why}");
             sleep(Duration::from_millis(1));
@@ -134,7 +134,7 @@ fn lasting(server: &dyn Lasting, documents: &[Value], binary: &Path) -> Result<(
     let published = delivered(&mut *sinks::sink(&url, server.name())?, documents)?;
     let folder = tempfile::tempdir()?;
     let begun = Instant::now();
-    let keeper = Command::new(binary)
+    let mut keeper = Command::new(binary)
         .args(["consume", "--from", &url])
         .args(server.flags())
         .args(["--group", "flowcept", "--json", "--into"])
@@ -143,6 +143,7 @@ fn lasting(server: &dyn Lasting, documents: &[Value], binary: &Path) -> Result<(
         .stdout(Stdio::piped())
         .spawn()?;
     while !server.has_settled("flowcept") {
+        ensure!(keeper.try_wait()?.is_none(), "the keeper has ended");
         sleep(Duration::from_millis(20));
     }
     let wall = begun.elapsed().as_secs_f64();

@@ -26,6 +26,7 @@ pub fn class_path(name: &str, artifacts: &[Artifact<'_>]) -> PathBuf {
     );
     let done = folder.join("fetched.xml");
     if fs::read_to_string(&done).ok().as_ref() != Some(&pom) {
+        let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("because target is ours");
         fs::write(folder.join("pom.xml"), &pom).expect("because the folder is ours");
         let fetched = Command::new("mvn")

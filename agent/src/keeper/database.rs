@@ -62,6 +62,12 @@ impl Database for Several {
     }
 
     fn keep(&mut self, documents: &[&Document]) -> Result<Vec<(usize, String)>, Undelivered> {
+        if documents.is_empty() {
+            // What somebody has to do something about goes before what may go better later.
+            let failed: Vec<_> = self.databases.iter_mut().filter_map(|database| database.keep(&[]).err()).collect();
+            let worst = failed.into_iter().min_by_key(|why| matches!(why, Undelivered::Now(_)));
+            return worst.map_or(Ok(Vec::new()), Err);
+        }
         let mut refused = BTreeMap::new();
         for number in 0..self.databases.len() {
             match self.databases[number].keep(documents) {

@@ -1,7 +1,7 @@
 //! A topic of Kafka: it keeps each document for as long as its broker is told to, and each group of readers goes on where it was.
 //! Documents of one workflow lie in one partition, so that their order stays.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -265,14 +265,14 @@ impl Broker {
         loop {
             let waited = told.changed.wait_timeout_while(told.delivered(), TICK, Delivered::is_open);
             let (delivered, _) = waited.unwrap_or_else(PoisonError::into_inner);
-            let (count, error) = (delivered.count, delivered.error.clone());
+            let (is_there, error) = (delivered.count == delivered.wanted, delivered.error.clone());
             drop(delivered);
-            if error.is_none() && count == documents.len() {
+            if is_there {
                 return Ok(());
             }
             heard = told.trouble().or(heard);
             let is_over = begun.elapsed() > 2 * TIMEOUT;
-            let timed_out = is_over.then_some(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
+            let timed_out = is_over.then_some(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut));
             let error = error.or(timed_out);
             match (heard.as_ref().map(|heard| judged(heard).of(&self.place)), error) {
                 (Some(why @ Undelivered::Ever(_)), _) | (Some(why), Some(_)) => return Err(why),
@@ -361,16 +361,21 @@ impl Queue for Group {
             self.given.drain(..count);
             return Ok(());
         };
-        for (partition, offset) in self.given.range(..count) {
-            // Where the partition has gone to another reader since, that one has the message too.
-            let _ = consumer.store_offset(&self.broker.topic, *partition, *offset);
+        let last: BTreeMap<i32, i64> = self.given.range(..count).copied().collect();
+        for (partition, offset) in last {
+            // Where the partition has gone to another reader since, that one has the messages too.
+            let _ = consumer.store_offset(&self.broker.topic, partition, offset);
         }
         use RDKafkaErrorCode as Code;
         match consumer.commit_consumer_state(CommitMode::Sync) {
             Ok(()) => {}
             // The partitions go to others, which read again what was not settled.
             Err(KafkaError::ConsumerCommit(
-                Code::NoOffset | Code::IllegalGeneration | Code::RebalanceInProgress | Code::UnknownMemberId,
+                Code::NoOffset
+                | Code::IllegalGeneration
+                | Code::RebalanceInProgress
+                | Code::UnknownMemberId
+                | Code::AssignmentLost,
             )) => {}
             Err(error) => return Err(self.broker.failed(&error, consumer.context())),
         }

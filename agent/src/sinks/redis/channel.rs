@@ -21,7 +21,7 @@ const BACKLOG: u64 = 4 << 20;
 /// Bytes that are sent between two looks at that.
 const LOOK: usize = 1 << 20;
 
-/// Documents that are published together: each has up to 60 kB.
+/// Documents that are published together: each has up to 60 kB, and between them it looks whether subscribers keep up.
 const TOGETHER: usize = 200;
 
 /// Publishes to a channel.
@@ -76,10 +76,11 @@ impl Sink for Channel {
         &self.server.place
     }
 
+    fn together(&self) -> usize {
+        TOGETHER
+    }
+
     fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered> {
-        if documents.len() > TOGETHER {
-            return documents.chunks(TOGETHER).try_for_each(|documents| self.deliver(documents));
-        }
         let (name, sent, seen) = (&self.name, self.sent.take(), &mut self.seen);
         let (now, look) = self.server.with(
             |connection| seen.connected(connection),

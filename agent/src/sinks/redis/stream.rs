@@ -79,11 +79,11 @@ pub struct Group {
     name: String,
     /// Readers of one host share a name, and with it what they have: whatever was left is settled by any of them.
     reader: String,
-    /// More was asked for, and the answer has not been read.
-    asked: bool,
-    /// Read, and not given out yet.
-    ahead: VecDeque<StreamId>,
-    /// Given out, when, and not settled.
+    /// When more was asked for where the answer has not been read.
+    asked: Option<Instant>,
+    /// Asked for at this time, and not given out yet.
+    ahead: VecDeque<(StreamId, Instant)>,
+    /// Given out, and not settled.
     given: VecDeque<(String, Instant)>,
     /// Where the look for what others have left is to go on, while one is under way.
     looking: Option<String>,
@@ -99,7 +99,7 @@ impl Group {
             stream: stream.into(),
             name: name.into(),
             reader: gethostname().unwrap_or_default().to_string_lossy().into_owned(),
-            asked: false,
+            asked: None,
             ahead: VecDeque::new(),
             given: VecDeque::new(),
             looking: None,
@@ -112,33 +112,30 @@ impl Group {
     fn read(&mut self) -> Result<(), Undelivered> {
         // What we have is not taken from ourselves.
         let is_young = self.given.front().is_none_or(|(_, since)| since.elapsed() < ORPHANED / 2);
-        if is_young && !self.asked && (self.looking.is_some() || self.looked.elapsed() > HOUSEKEEPING) {
+        if is_young && self.asked.is_none() && (self.looking.is_some() || self.looked.elapsed() > HOUSEKEEPING) {
             self.claim()?;
             if self.looking.is_some() || !self.ahead.is_empty() {
                 return Ok(());
             }
         }
-        let (stream, name, asked) = (&self.stream, &self.name, std::mem::take(&mut self.asked));
+        let (stream, name, asked, ahead) = (&self.stream, &self.name, self.asked.take(), &mut self.ahead);
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(name).arg(&self.reader).arg("COUNT").arg(TOGETHER).arg("BLOCK").arg(millis(TICK));
         let read = read.arg("STREAMS").arg(stream).arg(">").get_packed_command();
-        let ask = |connection: &mut Connection| connection.send_packed_command(&read).map_err(failed);
-        let entries = self.server.with(
+        let ask = |connection: &mut Connection| {
+            connection.send_packed_command(&read).map(|()| Instant::now()).map_err(failed)
+        };
+        self.asked = self.server.with(
             |connection| created(connection, stream, name),
             |connection| {
-                if !asked {
-                    ask(connection)?;
-                }
+                let asked = asked.map_or_else(|| ask(connection), Ok)?;
                 let entries = entries(connection)?;
+                let is_full = entries.len() == TOGETHER;
+                ahead.extend(entries.into_iter().map(|entry| (entry, asked)));
                 // The server gathers the next while these are given out.
-                if entries.len() == TOGETHER {
-                    ask(connection)?;
-                }
-                Ok(entries)
+                is_full.then(|| ask(connection)).transpose()
             },
         )?;
-        self.asked = entries.len() == TOGETHER;
-        self.ahead.extend(entries);
         Ok(())
     }
 
@@ -154,7 +151,7 @@ impl Group {
                 claim.query::<StreamAutoClaimReply>(connection).map_err(failed)
             },
         )?;
-        self.ahead.extend(claimed.claimed);
+        self.ahead.extend(claimed.claimed.into_iter().map(|entry| (entry, Instant::now())));
         self.looking = Some(claimed.next_stream_id).filter(|next| next != "0-0");
         self.looked = Instant::now();
         Ok(())
@@ -170,9 +167,9 @@ impl Queue for Group {
         if self.ahead.is_empty() {
             self.read()?;
         }
-        Ok(self.ahead.pop_front().map(|entry| {
+        Ok(self.ahead.pop_front().map(|(entry, asked)| {
             let message = document(&entry);
-            self.given.push_back((entry.id, Instant::now()));
+            self.given.push_back((entry.id, asked));
             message
         }))
     }
@@ -180,20 +177,22 @@ impl Queue for Group {
     fn settle(&mut self, count: usize) -> Result<(), Undelivered> {
         let (stream, name) = (&self.stream, &self.name);
         let settled: Vec<&String> = self.given.range(..count).map(|(id, _)| id).collect();
-        let (removes, asked) = (self.removed.elapsed() > HOUSEKEEPING, std::mem::take(&mut self.asked));
-        let more = self.server.with(
+        let (removes, ahead) = (self.removed.elapsed() > HOUSEKEEPING, &mut self.ahead);
+        let asked = self.asked.take();
+        self.server.with(
             |connection| created(connection, stream, name),
             |connection| {
-                let more = if asked { entries(connection)? } else { Vec::new() };
+                if let Some(asked) = asked {
+                    ahead.extend(entries(connection)?.into_iter().map(|entry| (entry, asked)));
+                }
                 redis::cmd("XACK").arg(stream).arg(name).arg(settled).exec(connection).map_err(failed)?;
                 match removes.then(|| remove(connection, stream)) {
                     // Who may not leaves that to others.
                     Some(Err(error)) if error.code() != Some("NOPERM") => Err(failed(error)),
-                    _ => Ok(more),
+                    _ => Ok(()),
                 }
             },
         )?;
-        self.ahead.extend(more);
         self.given.drain(..count);
         if removes {
             self.removed = Instant::now();
