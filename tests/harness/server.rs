@@ -81,7 +81,8 @@ fn started(command: &mut Command, is_ready: &dyn Fn() -> bool) -> Child {
     let mut child = command.spawn().unwrap_or_else(|e| panic!("{e}: {command:?}"));
     let begun = Instant::now();
     while !is_ready() {
-        assert!(begun.elapsed() < Duration::from_secs(120), "the server does not answer: {command:?}");
+        // RabbitMQ, killed with a million messages, reads for more than two minutes.
+        assert!(begun.elapsed() < Duration::from_secs(600), "the server does not answer: {command:?}");
         if let Ok(Some(status)) = child.try_wait() {
             panic!("the server ended ({status}): {command:?}");
         }
