@@ -82,7 +82,10 @@ fn started(command: &mut Command, is_ready: &dyn Fn() -> bool) -> Child {
     let begun = Instant::now();
     while !is_ready() {
         // RabbitMQ, killed with a million messages, reads for more than two minutes.
-        assert!(begun.elapsed() < Duration::from_secs(600), "the server does not answer: {command:?}");
+        if begun.elapsed() > Duration::from_secs(600) {
+            let _ = child.kill().and_then(|()| child.wait().map(drop));
+            panic!("the server does not answer: {command:?}");
+        }
         if let Ok(Some(status)) = child.try_wait() {
             panic!("the server ended ({status}): {command:?}");
         }
