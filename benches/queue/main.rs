@@ -42,6 +42,8 @@ fn main() -> Result<()> {
     let binary = fs::canonicalize(binary).with_context(|| format!("find {binary}"))?;
     let (flags, queues): (Vec<_>, Vec<_>) = rest.iter().partition(|a| a.starts_with("--"));
     let small = flags.iter().any(|a| *a == "--small");
+    // Where it has to be fetched that is not timed.
+    let python = &python();
     let wants = |name: &str| queues.is_empty() || queues.iter().any(|queue| *queue == name);
     println!(
         "{:<16} {:>7} {:<8} {:>12} {:>12} {:>12} {:>12}",
@@ -58,10 +60,10 @@ fn main() -> Result<()> {
             let server = durable();
             let published = channel(&server, &documents)?;
             let tool = redis_benchmark(&server, count, size, &["publish", "other"])?;
-            let kept = kept_by(&documents, |place| ours(&binary, place))?;
+            let kept = kept_by(&documents, python, |place| ours(&binary, place))?;
             let few = &documents[..count / 10];
             // Which buffer is best depends on how long the disk takes.
-            let theirs = [50, 500, 5000].map(|buffer| kept_by(few, |place| flowcept(buffer, place)));
+            let theirs = [50, 500, 5000].map(|buffer| kept_by(few, python, |place| flowcept(python, buffer, place)));
             let theirs = theirs.into_iter().collect::<Result<Vec<_>>>()?.into_iter().fold(0.0, f64::max);
             told("channel", published, tool, kept, &format!("{theirs:.0}"));
         }
@@ -160,7 +162,7 @@ struct Place<'a> {
 }
 
 /// From a channel into LMDB, as soon as it is sent; documents a second until the last is there.
-fn kept_by(documents: &[Value], keeper: impl Fn(&Place<'_>) -> Result<Command>) -> Result<f64> {
+fn kept_by(documents: &[Value], python: &Path, keeper: impl Fn(&Place<'_>) -> Result<Command>) -> Result<f64> {
     // Flowcept loses what it is slower than by more than 32 MB; here its Redis drops nobody.
     let server = Server::start(&["--client-output-buffer-limit", "pubsub 0 0 0"]);
     let folder = tempfile::tempdir()?;
@@ -170,7 +172,7 @@ fn kept_by(documents: &[Value], keeper: impl Fn(&Place<'_>) -> Result<Command>) 
     server.wait_for_subscribers(1);
     let begun = Instant::now();
     let script = harness::host::root().join("benches/queue/wait_for_rows.py");
-    let mut wait = Command::new(python());
+    let mut wait = Command::new(python);
     let mut wait = wait.arg(script).arg(folder.path().join("lmdb")).arg(documents.len().to_string()).spawn()?;
     publish(server.port, &batches)?;
     ensure!(wait.wait()?.success(), "the documents could not be counted");
@@ -210,7 +212,7 @@ fn ours(binary: &Path, place: &Place<'_>) -> Result<Command> {
 }
 
 /// Flowcept 1.0.3's consumer, which writes so many together.
-fn flowcept(buffer: usize, place: &Place<'_>) -> Result<Command> {
+fn flowcept(python: &Path, buffer: usize, place: &Place<'_>) -> Result<Command> {
     let port = place.port;
     let settings = place.folder.join("settings.yaml");
     fs::write(
@@ -222,7 +224,7 @@ fn flowcept(buffer: usize, place: &Place<'_>) -> Result<Command> {
             place.folder.join("lmdb").display()
         ),
     )?;
-    let mut command = Command::new(python().with_file_name("flowcept"));
+    let mut command = Command::new(python.with_file_name("flowcept"));
     command.arg("--start-consumption-services").env("FLOWCEPT_SETTINGS_PATH", settings).env("HOME", place.folder);
     command.stderr(Stdio::null());
     Ok(command)
