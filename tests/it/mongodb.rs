@@ -10,7 +10,8 @@ use harness::host::{binary, need, root};
 use harness::mongodb::Server;
 use harness::python::python;
 use harness::redis;
-use harness::run::{said, until};
+use harness::run::{Captured, said, until};
+use harness::server::Lasting;
 use nix::sys::signal::Signal;
 
 use crate::queues::settled;
@@ -72,6 +73,18 @@ fn a_database_that_comes_back() {
     assert_eq!(ours.has(&captured), count);
 }
 
+/// {"type": "task", "task_id": "p", "used": {"n": 2^64 - 1}}, which MongoDB does not take.
+const POISON: &[u8] = b"\x83\xa4type\xa4task\xa7task_id\xa1p\xa4used\x81\xa1n\xcf\xff\xff\xff\xff\xff\xff\xff\xff";
+
+/// Ships while the database is killed: nothing is settled then, and all is once it is back.
+fn shipped_meanwhile(captured: &Captured, queue: &redis::Server, database: &mut Server) {
+    shipped(captured, &["--to", &queue.url(), "--stream", "provenance"]);
+    sleep(Duration::from_secs(2));
+    assert!(!queue.has_settled("flowcept"));
+    database.restart();
+    settled(queue, "flowcept");
+}
+
 /// What a keeper cannot write while the server is away it has when it comes back, all of a program that reads 20,000 files; what MongoDB
 /// does not take is set aside.
 #[test]
@@ -79,22 +92,15 @@ fn a_keeper_waits_for_its_database() {
     if !need(&["python", "redis-cli"]) {
         return;
     }
-    use harness::server::Lasting;
     let (work, captured) = files(20_000);
     let (queue, mut server) = (lasting(), Server::start(&python()));
     let ours = Flowcept::of(None, Some((server.port, "ours")));
     let store = work.path().join("store").display().to_string();
     let keeper = Keeper::into(&queue.url(), &server.url("ours"), &["--store", &store, "--stream", "provenance"]);
-    // {"type": "task", "task_id": "p", "used": {"n": 2^64 - 1}}
-    let poison = b"\x83\xa4type\xa4task\xa7task_id\xa1p\xa4used\x81\xa1n\xcf\xff\xff\xff\xff\xff\xff\xff\xff";
-    queue.put(poison);
+    queue.put(POISON);
     settled(&queue, "flowcept");
     server.kill();
-    shipped(&captured, &["--to", &queue.url(), "--stream", "provenance"]);
-    sleep(Duration::from_secs(2));
-    assert!(!queue.has_settled("flowcept"));
-    server.restart();
-    settled(&queue, "flowcept");
+    shipped_meanwhile(&captured, &queue, &mut server);
     keeper.stop(Signal::SIGTERM);
     let counts = keeper.counts();
     let kept = ours.has(&captured);
@@ -110,7 +116,6 @@ fn a_keeper_fills_both_databases() {
     if !need(&["python", "redis-cli"]) {
         return;
     }
-    use harness::server::Lasting;
     let (_work, captured) = example();
     let (queue, mut server) = (lasting(), Server::start(&python()));
     let (in_files, in_mongo) = (Flowcept::new(None), Flowcept::of(None, Some((server.port, "ours"))));
@@ -119,13 +124,8 @@ fn a_keeper_fills_both_databases() {
     queue.put(b"\x82\xa4type\xa8workflow\xabworkflow_id\xa5first");
     settled(&queue, "flowcept");
     server.kill();
-    // {"type": "task", "task_id": "p", "used": {"n": 2^64 - 1}}, which MongoDB does not take.
-    queue.put(b"\x83\xa4type\xa4task\xa7task_id\xa1p\xa4used\x81\xa1n\xcf\xff\xff\xff\xff\xff\xff\xff\xff");
-    shipped(&captured, &["--to", &queue.url(), "--stream", "provenance"]);
-    sleep(Duration::from_secs(2));
-    assert!(!queue.has_settled("flowcept"));
-    server.restart();
-    settled(&queue, "flowcept");
+    queue.put(POISON);
+    shipped_meanwhile(&captured, &queue, &mut server);
     keeper.stop(Signal::SIGTERM);
     let counts = keeper.counts();
     let kept = in_files.has(&captured);

@@ -419,6 +419,11 @@ fn several_places_at_once() {
         told,
         format!("1 workflows in 2 documents to lmdb:{place}/other\n0 workflows in 0 documents to jsonl:{place}/file\n")
     );
+    // A keeper opens both before it looks for its queue.
+    let mut keeper = user.command(&["consume", "--from", "nowhere"]);
+    let output = keeper.env("MONGO_ENABLED", "true").env("MONGO_URI", "mongodb://h/?tsl=true").output();
+    let output = output.expect("because the binary was just built");
+    assert!(said(&output).contains("this URL of MongoDB is wrong"), "{}", said(&output));
 }
 
 /// Each service that is enabled is tried, and what to do is told where one does not work.
