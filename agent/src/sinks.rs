@@ -22,14 +22,14 @@ pub trait Sink {
     /// What it is called, for people and as the name of its cursor: without user and password.
     fn place(&self) -> &str;
 
-    /// How many documents it takes together, at most.
-    fn together(&self) -> usize {
-        outlet::BATCH
-    }
-
     /// Delivers documents in their order: when it returns, who is there has them. Where it fails, somebody may have some of them.
     /// With none it only connects, so that it shows what is in the way.
     fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered>;
+
+    /// Whether a document that comes again takes the place of what was there under its id.
+    fn replaces(&self) -> bool {
+        true
+    }
 
     /// Whether all that was delivered since the last time is beyond doubt where it belongs; if not it has to be delivered again.
     fn confirm(&mut self) -> Result<bool, Undelivered> {

@@ -13,21 +13,26 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
 use flowcept_agent::formats::flowcept::packed;
-use flowcept_agent::sinks::outlet::BATCH;
+use flowcept_agent::sinks::outlet::{BATCH, batches};
 use flowcept_agent::sinks::redis::channel::{Channel, Subscription};
 use flowcept_agent::sinks::{self, Queue, Sink, Undelivered};
+use harness::flowcept::{Flowcept, Mq};
+use harness::host::root;
 use harness::kafka::{Broker, Doors};
 use harness::maven::class_path;
 use harness::python::python;
 use harness::redis::Server;
+use harness::run::{Helper, until};
 use harness::server::Lasting;
 use harness::{kafka, rabbitmq};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-/// Documents that a publisher of a channel sends together, and tools of Redis.
+/// Requests to Redis in flight, of ours and of its tools.
 const TOGETHER: usize = 200;
+/// RabbitMQ's password.
+const SECRET: &str = "correct-horse";
 /// Documents of one workflow.
 const WORKFLOW: usize = 1000;
 
@@ -43,7 +48,7 @@ fn main() -> Result<()> {
     let (flags, queues): (Vec<_>, Vec<_>) = rest.iter().partition(|a| a.starts_with("--"));
     let small = flags.iter().any(|a| *a == "--small");
     // Where it has to be fetched that is not timed.
-    let python = &python();
+    python();
     let wants = |name: &str| queues.is_empty() || queues.iter().any(|queue| *queue == name);
     println!(
         "{:<16} {:>7} {:<8} {:>12} {:>12} {:>12} {:>12}",
@@ -52,36 +57,54 @@ fn main() -> Result<()> {
     for (kind, bytes, count) in KINDS {
         let documents: Vec<Value> = (0..if small { 2000 } else { count }).map(|i| document(i, bytes)).collect();
         let (count, size) = (documents.len(), packed(&documents[0]).len());
-        let told = |queue: &str, published: f64, tool: f64, kept: f64, theirs: &str| {
+        let told = |queue: &str, published: f64, tool: f64, kept: f64, theirs: Option<f64>| {
+            let theirs = theirs.map(|theirs| format!("{theirs:.0}")).unwrap_or_default();
             println!("{kind:<16} {size:>7} {queue:<8} {published:>12.0} {tool:>12.0} {kept:>12.0} {theirs:>12}");
         };
+        let few = &documents[..count / 10];
         let durable = || Server::start(&["--appendonly", "yes"]);
         if wants("channel") {
             let server = durable();
             let published = channel(&server, &documents)?;
             let tool = redis_benchmark(&server, count, size, &["publish", "other"])?;
-            let kept = kept_by(&documents, python, |place| ours(&binary, place))?;
-            let few = &documents[..count / 10];
-            // Which buffer is best depends on how long the disk takes.
-            let theirs = [50, 500, 5000].map(|buffer| kept_by(few, python, |place| flowcept(python, buffer, place)));
-            let theirs = theirs.into_iter().collect::<Result<Vec<_>>>()?.into_iter().fold(0.0, f64::max);
-            told("channel", published, tool, kept, &format!("{theirs:.0}"));
+            let theirs = best(small, |buffer| {
+                let server = roomy();
+                let (batches, listens) = (requests(few), || server.wait_for_subscribers(1));
+                theirs(Mq::Redis(server.port), buffer, few, listens, || publish(&server, &batches))
+            })?;
+            told("channel", published, tool, ours(&binary, &documents)?, theirs);
         }
         if wants("stream") {
             let server = durable();
             let (published, kept) = lasting(&server, &documents, &binary)?;
             let tool = redis_benchmark(&server, count, size, &["xadd", "other", "*", "message"])?;
-            told("stream", published, tool, kept, "");
+            told("stream", published, tool, kept, None);
         }
         if wants("kafka") {
             let server = Broker::start(Doors::Open);
             let (published, kept) = lasting(&server, &documents, &binary)?;
-            told("kafka", published, producer_performance(&server, count, size)?, kept, "");
+            let tool = producer_performance(&server, count, size)?;
+            let theirs = best(small, |buffer| {
+                let server = Broker::start(Doors::Open);
+                let mut sink = known(&server)?;
+                // It begins only where the topic is.
+                delivered(&mut *sink, &few[..1])?;
+                let listens = || until("Flowcept's consumer", || server.has_readers("theirs"));
+                theirs(Mq::Kafka(server.port()), buffer, few, listens, || delivered(&mut *sink, few).map(drop))
+            })?;
+            told("kafka", published, tool, kept, theirs);
         }
         if wants("rabbitmq") {
-            let server = rabbitmq::Server::start("correct-horse");
+            let server = rabbitmq::Server::start(SECRET);
             let (published, kept) = lasting(&server, &documents, &binary)?;
-            told("rabbitmq", published, perf_test(&server, count, size)?, kept, "");
+            let tool = perf_test(&server, count, size)?;
+            let theirs = best(small, |buffer| {
+                let server = rabbitmq::Server::start(SECRET);
+                let mut sink = known(&server)?;
+                let listens = || until("Flowcept's consumer", || server.of_theirs().is_some());
+                theirs(Mq::Rabbit(server.port, SECRET), buffer, few, listens, || delivered(&mut *sink, few).map(drop))
+            })?;
+            told("rabbitmq", published, tool, kept, theirs);
         }
     }
     Ok(())
@@ -103,7 +126,7 @@ fn document(number: usize, bytes: usize) -> Value {
 /// Delivers all as an outlet does; documents a second.
 fn delivered(sink: &mut dyn Sink, documents: &[Value]) -> Result<f64> {
     let begun = Instant::now();
-    for batch in documents.chunks(sink.together()) {
+    for batch in batches(documents) {
         while let Err(why) = sink.deliver(batch) {
             ensure!(matches!(why, Undelivered::Now(_)), "{why}");
             sleep(Duration::from_millis(1));
@@ -130,70 +153,87 @@ fn channel(server: &Server, documents: &[Value]) -> Result<f64> {
 
 /// Into a queue that keeps them, and from there into a database; documents a second of each.
 fn lasting(server: &dyn Lasting, documents: &[Value], binary: &Path) -> Result<(f64, f64)> {
-    let url = server.url();
-    // From now on all is kept for the group.
-    sinks::queue(&url, server.name(), Some("flowcept"))?.message()?;
-    let published = delivered(&mut *sinks::sink(&url, server.name())?, documents)?;
+    let published = delivered(&mut *known(server)?, documents)?;
     let folder = tempfile::tempdir()?;
-    let begun = Instant::now();
-    let mut keeper = Command::new(binary)
-        .args(["consume", "--from", &url])
-        .args(server.flags())
-        .args(["--group", "flowcept", "--json", "--into"])
-        .arg(format!("lmdb:{}", folder.path().display()))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    while !server.has_settled("flowcept") {
-        ensure!(keeper.try_wait()?.is_none(), "the keeper has ended");
-        sleep(Duration::from_millis(20));
-    }
-    let wall = begun.elapsed().as_secs_f64();
+    let mut keeper = Command::new(binary);
+    keeper.args(["consume", "--from", &server.url()]).args(server.flags());
+    keeper.args(["--group", "flowcept", "--json", "--into"]).arg(format!("lmdb:{}", folder.path().display()));
+    keeper.stdin(Stdio::null()).stdout(Stdio::piped());
+    let (kept, keeper) = kept(folder.path(), documents, || Ok(keeper.spawn()?))?;
+    until("the keeper to settle all", || server.has_settled("flowcept"));
     kill(Pid::from_raw(keeper.id().try_into()?), Signal::SIGTERM)?;
     let said: Value = serde_json::from_slice(&keeper.wait_with_output()?.stdout)?;
     ensure!(said["kept"] == documents.len(), "{said}");
-    Ok((published, documents.len() as f64 / wall))
+    Ok((published, kept))
 }
 
-/// Where a keeper is to keep what comes to a channel.
-struct Place<'a> {
-    port: u16,
-    folder: &'a Path,
+/// A sink of a queue which, from now on, keeps all for our group.
+fn known(server: &dyn Lasting) -> Result<Box<dyn Sink>> {
+    sinks::queue(&server.url(), server.name(), Some("flowcept"))?.message()?;
+    sinks::sink(&server.url(), server.name())
 }
 
-/// From a channel into LMDB, as soon as it is sent; documents a second until the last is there.
-fn kept_by(documents: &[Value], python: &Path, keeper: impl Fn(&Place<'_>) -> Result<Command>) -> Result<f64> {
-    // Flowcept loses what it is slower than by more than 32 MB; here its Redis drops nobody.
-    let server = Server::start(&["--client-output-buffer-limit", "pubsub 0 0 0"]);
-    let folder = tempfile::tempdir()?;
-    let mut keeper = keeper(&Place { port: server.port, folder: folder.path() })?;
-    let mut keeper = keeper.current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
-    let batches: Vec<(usize, Vec<u8>)> = documents.chunks(TOGETHER).map(requests).collect();
+/// One that drops no subscriber: Flowcept loses what it is slower than by more than 32 MB.
+fn roomy() -> Server {
+    Server::start(&["--client-output-buffer-limit", "pubsub 0 0 0"])
+}
+
+/// Our keeper of a channel; documents a second.
+fn ours(binary: &Path, documents: &[Value]) -> Result<f64> {
+    let (server, folder) = (roomy(), tempfile::tempdir()?);
+    let mut keeper = Command::new(binary);
+    keeper.args(["consume", "--from", &server.url(), "--into"]).arg(format!("lmdb:{}", folder.path().display()));
+    let _keeper = Helper(keeper.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?);
+    let batches = requests(documents);
     server.wait_for_subscribers(1);
-    let begun = Instant::now();
-    let script = harness::host::root().join("benches/queue/wait_for_rows.py");
-    let mut wait = Command::new(python);
-    let mut wait = wait.arg(script).arg(folder.path().join("lmdb")).arg(documents.len().to_string()).spawn()?;
-    publish(server.port, &batches)?;
-    ensure!(wait.wait()?.success(), "the documents could not be counted");
-    let wall = begun.elapsed().as_secs_f64();
-    keeper.kill()?;
-    keeper.wait()?;
-    Ok(documents.len() as f64 / wall)
+    kept(folder.path(), documents, || publish(&server, &batches)).map(|(rate, ())| rate)
 }
 
-/// PUBLISH of each document, as Redis has it on the wire: what is measured is the keeper, and not who sends.
-fn requests(documents: &[Value]) -> (usize, Vec<u8>) {
+/// Flowcept 1.0.3's consumer of a queue, which writes so many together; documents a second.
+fn theirs(
+    queue: Mq,
+    buffer: usize,
+    documents: &[Value],
+    listens: impl FnOnce(),
+    send: impl FnOnce() -> Result<()>,
+) -> Result<f64> {
+    let flowcept = Flowcept::new(Some(queue)).buffering(buffer);
+    let _consumer = flowcept.consumer();
+    listens();
+    kept(&flowcept.database(), documents, send).map(|(rate, ())| rate)
+}
+
+/// Which buffer is best depends on how long the disk takes.
+fn best(small: bool, rate: impl Fn(usize) -> Result<f64>) -> Result<Option<f64>> {
+    let buffers: &[usize] = if small { &[500] } else { &[50, 500, 5000] };
+    let rates = buffers.iter().map(|buffer| rate(*buffer)).collect::<Result<Vec<_>>>()?;
+    Ok(rates.into_iter().reduce(f64::max))
+}
+
+/// Documents a second from when this begins until the last is in LMDB; and what it gives.
+fn kept<T>(database: &Path, documents: &[Value], begin: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
+    let begun = Instant::now();
+    let mut wait = Command::new(python());
+    wait.arg(root().join("benches/queue/wait_for_rows.py")).arg(database).arg(documents.len().to_string());
+    let mut wait = wait.spawn()?;
+    let begun_with = begin()?;
+    ensure!(wait.wait()?.success(), "the documents could not be counted");
+    Ok((documents.len() as f64 / begun.elapsed().as_secs_f64(), begun_with))
+}
+
+/// A request to publish each document, as Redis has it on the wire, and how many there are together: what is measured is the keeper,
+/// and not who sends.
+fn requests(documents: &[Value]) -> Vec<(usize, Vec<u8>)> {
     let request = |document| {
         let message = packed(document);
         let head = format!("*3\r\n$7\r\nPUBLISH\r\n$12\r\ninterception\r\n${}\r\n", message.len());
         [head.as_bytes(), &message, b"\r\n"].concat()
     };
-    (documents.len(), documents.iter().flat_map(request).collect())
+    documents.chunks(TOGETHER).map(|batch| (batch.len(), batch.iter().flat_map(request).collect())).collect()
 }
 
-fn publish(port: u16, batches: &[(usize, Vec<u8>)]) -> Result<()> {
-    let mut server = TcpStream::connect(("127.0.0.1", port))?;
+fn publish(server: &Server, batches: &[(usize, Vec<u8>)]) -> Result<()> {
+    let mut server = TcpStream::connect(("127.0.0.1", server.port))?;
     server.set_nodelay(true)?;
     let mut answers = [0; 4 * TOGETHER];
     for (documents, batch) in batches {
@@ -202,32 +242,6 @@ fn publish(port: u16, batches: &[(usize, Vec<u8>)]) -> Result<()> {
         ensure!(answers.starts_with(b":1\r\n"), "the server said {}", String::from_utf8_lossy(&answers));
     }
     Ok(())
-}
-
-fn ours(binary: &Path, place: &Place<'_>) -> Result<Command> {
-    let mut command = Command::new(binary);
-    command.args(["consume", "--from", &format!("redis://127.0.0.1:{}", place.port), "--into"]);
-    command.arg(format!("lmdb:{}", place.folder.join("lmdb").display()));
-    Ok(command)
-}
-
-/// Flowcept 1.0.3's consumer, which writes so many together.
-fn flowcept(python: &Path, buffer: usize, place: &Place<'_>) -> Result<Command> {
-    let port = place.port;
-    let settings = place.folder.join("settings.yaml");
-    fs::write(
-        &settings,
-        format!(
-            "project: {{db_flush_mode: online}}\nmq: {{enabled: true, host: 127.0.0.1, port: {port}}}\n\
-             kv_db: {{enabled: true, host: 127.0.0.1, port: {port}}}\ndb_buffer: {{insertion_buffer_time_secs: 1, buffer_size: {buffer}}}\n\
-             databases: {{lmdb: {{enabled: true, path: {}}}}}\n",
-            place.folder.join("lmdb").display()
-        ),
-    )?;
-    let mut command = Command::new(python.with_file_name("flowcept"));
-    command.arg("--start-consumption-services").env("FLOWCEPT_SETTINGS_PATH", settings).env("HOME", place.folder);
-    command.stderr(Stdio::null());
-    Ok(command)
 }
 
 /// What Redis' own tool reaches, as many requests in flight.

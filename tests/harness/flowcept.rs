@@ -73,6 +73,15 @@ agent: {{mcp_host: 127.0.0.1, mcp_port: {agent}}}
         Self { home, agent }
     }
 
+    /// Its consumer writes so many documents together.
+    pub fn buffering(self, size: usize) -> Self {
+        let path = self.home.path().join("settings.yaml");
+        let settings = fs::read_to_string(&path).expect("because it was written");
+        let changed = settings.replace("buffer_size: 50", &format!("buffer_size: {size}"));
+        fs::write(path, changed).expect("because the folder is ours");
+        self
+    }
+
     /// Its LMDB.
     pub fn database(&self) -> PathBuf {
         self.home.path().join("lmdb")

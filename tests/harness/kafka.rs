@@ -98,6 +98,12 @@ message.max.bytes=20000000
         (0..PARTITIONS).filter(has).count()
     }
 
+    /// Whether somebody reads as a group.
+    pub fn has_readers(&self, group: &str) -> bool {
+        let list = client(self.inside, "nobody").fetch_group_list(Some(group), ANSWER);
+        list.is_ok_and(|list| list.groups().iter().any(|group| group.state() == "Stable"))
+    }
+
     /// Who vouches for its certificate.
     pub fn authority(&self) -> PathBuf {
         self.folder.path().join("authority.pem")

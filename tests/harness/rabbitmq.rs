@@ -110,6 +110,11 @@ log.console = false
         rows.filter_map(|(name, count)| Some((name.to_string(), count.trim().parse().ok()?))).collect()
     }
 
+    /// What Flowcept's consumer has not had, of a queue that it makes for itself.
+    pub fn of_theirs(&self) -> Option<u64> {
+        self.queues().into_iter().find_map(|(queue, count)| queue.starts_with("amq.gen").then_some(count))
+    }
+
     fn messages(&self, group: &str) -> Option<u64> {
         let name = format!("provenance.{group}");
         self.queues().into_iter().find_map(|(queue, count)| (queue == name).then_some(count))

@@ -53,13 +53,12 @@ fn flowcept_shares_rabbitmq() {
     }
     let server = Server::start(SECRET);
     let theirs = Flowcept::new(Some(Mq::Rabbit(server.port, SECRET)));
-    let of_theirs = || server.queues().into_iter().find(|(name, _)| name.starts_with("amq.gen"));
     let listen = || {
         let consumer = theirs.consumer();
-        until("a queue of theirs", || of_theirs().is_some());
+        until("a queue of theirs", || server.of_theirs().is_some());
         Some(consumer)
     };
-    let arrived = || until("them to read all", || of_theirs().is_some_and(|(_, count)| count == 0));
+    let arrived = || until("them to read all", || server.of_theirs() == Some(0));
     flowcept_shares(&server, &theirs, &listen, &arrived);
 }
 

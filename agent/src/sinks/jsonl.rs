@@ -30,6 +30,10 @@ impl Sink for Jsonl {
         &self.place
     }
 
+    fn replaces(&self) -> bool {
+        false
+    }
+
     fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered> {
         let lines: String = documents.iter().map(|document| format!("{document}\n")).collect();
         appended(&self.path, &lines).map_err(|why| {

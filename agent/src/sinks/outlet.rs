@@ -99,8 +99,7 @@ impl Outlet {
     pub fn deliver(&mut self, number: u64, documents: &[Value]) -> Result<()> {
         let begun = Instant::now();
         loop {
-            let together = self.sink.together();
-            batches(documents, together).try_for_each(|batch| self.attempt(|sink| sink.deliver(batch)))?;
+            batches(documents).try_for_each(|batch| self.attempt(|sink| sink.deliver(batch)))?;
             if self.attempt(|sink| sink.confirm())? {
                 break;
             }
@@ -136,10 +135,10 @@ impl Outlet {
     }
 }
 
-/// Parts of at most so many documents, and [`BYTES`] where one has not more by itself.
-fn batches(mut documents: &[Value], together: usize) -> impl Iterator<Item = &[Value]> {
+/// What is delivered together: at most [`BATCH`] documents, and [`BYTES`] where one has not more by itself.
+pub fn batches(mut documents: &[Value]) -> impl Iterator<Item = &[Value]> {
     std::iter::from_fn(move || {
-        let sizes = documents.iter().take(together).scan(0, |all, document| {
+        let sizes = documents.iter().take(BATCH).scan(0, |all, document| {
             *all += size(document);
             Some(*all)
         });
@@ -233,13 +232,13 @@ mod tests {
 
     #[test]
     fn a_batch_has_so_many_documents_and_bytes() {
-        let of = |lengths: &[usize], together| {
+        let of = |lengths: &[usize]| {
             let documents: Vec<Value> = lengths.iter().map(|length| "x".repeat(*length).into()).collect();
-            batches(&documents, together).map(<[Value]>::len).collect::<Vec<_>>()
+            batches(&documents).map(<[Value]>::len).collect::<Vec<_>>()
         };
-        assert_eq!(of(&[], 2), [0; 0]);
-        assert_eq!(of(&[1, 1, 1], 2), [2, 1]);
-        assert_eq!(of(&[BYTES, 1, BYTES - 1, 1, BYTES + 1, BYTES + 1], 9), [1, 2, 1, 1, 1]);
+        assert_eq!(of(&[]), [0; 0]);
+        assert_eq!(of(&[1; BATCH + 1]), [BATCH, 1]);
+        assert_eq!(of(&[BYTES, 1, BYTES - 1, 1, BYTES + 1, BYTES + 1]), [1, 2, 1, 1, 1]);
     }
 
     #[test]

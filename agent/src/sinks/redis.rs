@@ -7,9 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use percent_encoding::percent_decode_str;
-use redis::{Client, Connection, ErrorKind, IntoConnectionInfo, RedisError, TlsCertificates};
+use redis::{Client, Cmd, Connection, ErrorKind, IntoConnectionInfo, RedisError, TlsCertificates, Value as Answer};
+use serde_json::Value;
 
 use super::Undelivered;
+use crate::formats::flowcept::packed;
+
+/// Documents that are sent together.
+const TOGETHER: usize = 200;
 
 /// To connect, and for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -78,6 +83,30 @@ impl Server {
     }
 }
 
+/// Sends each document with its request, which lacks it; the server has some in hand while the next are made. What it answers to one
+/// that is not the first error.
+fn send(
+    connection: &mut Connection,
+    request: &Cmd,
+    documents: &[Value],
+    mut answered: impl FnMut(Answer) -> Result<(), Undelivered>,
+) -> Result<(), Undelivered> {
+    let mut answers = |connection: &mut Connection, count| {
+        (0..count)
+            .try_for_each(|_| answered(connection.recv_response().and_then(Answer::extract_error).map_err(failed)?))
+    };
+    let mut unanswered = 0;
+    let mut requests = Vec::new();
+    for documents in documents.chunks(TOGETHER) {
+        requests.clear();
+        documents.iter().for_each(|document| request.clone().arg(packed(document)).write_packed_command(&mut requests));
+        connection.send_packed_command(&requests).map_err(failed)?;
+        answers(connection, unanswered)?;
+        unanswered = documents.len();
+    }
+    answers(connection, unanswered)
+}
+
 fn connected(client: &Client) -> Result<Connection, Undelivered> {
     let connection = client.get_connection_with_timeout(TIMEOUT).map_err(failed)?;
     connection
@@ -88,9 +117,6 @@ fn connected(client: &Client) -> Result<Connection, Undelivered> {
 }
 
 fn failed(error: RedisError) -> Undelivered {
-    // Of those of a transaction the first: they are alike.
-    let first = error.clone().into_server_errors().and_then(|all| all.first().map(|(_, first)| first.clone().into()));
-    let error: RedisError = first.unwrap_or(error);
     match (error.kind(), error.code()) {
         (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS")) => {
             Undelivered::Ever("it refuses this user and password".into())

@@ -8,28 +8,20 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use redis::{Connection, Msg};
+use redis::{Connection, Msg, Value as Answer};
 use serde_json::Value;
 
-use super::{Server, failed};
-use crate::formats::flowcept::packed;
+use super::{Server, failed, send};
 use crate::sinks::{Queue, Sink, Undelivered};
 
 /// What may wait in the server for its slowest subscriber before more is sent: Redis drops a subscriber for whom 32 MB wait, or
-/// 8 MB for a minute (`client-output-buffer-limit pubsub`).
-const BACKLOG: u64 = 4 << 20;
-/// Bytes that are sent between two looks at that.
-const LOOK: usize = 1 << 20;
-
-/// Documents that are published together: each has up to 60 kB, and between them it looks whether subscribers keep up.
-const TOGETHER: usize = 200;
+/// 8 MB for a minute (`client-output-buffer-limit pubsub`). What is delivered together comes to it.
+const BACKLOG: u64 = 2 << 20;
 
 /// Publishes to a channel.
 pub struct Channel {
     server: Server,
     name: String,
-    /// Bytes since the last look at what waits in the server; absent where it is to be looked at first.
-    sent: Option<usize>,
     /// Whom it was sent to; where one has gone since, or the server, what was sent may not have come.
     seen: Seen,
 }
@@ -67,7 +59,7 @@ const LAST: Duration = Duration::from_secs(1);
 impl Channel {
     /// Of this server's URL. It connects when there is something to deliver.
     pub fn open(url: &str, name: &str) -> Result<Self> {
-        Ok(Self { server: Server::open(url, name)?, name: name.into(), sent: None, seen: Seen::default() })
+        Ok(Self { server: Server::open(url, name)?, name: name.into(), seen: Seen::default() })
     }
 }
 
@@ -76,44 +68,32 @@ impl Sink for Channel {
         &self.server.place
     }
 
-    fn together(&self) -> usize {
-        TOGETHER
-    }
-
     fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered> {
-        let (name, sent, seen) = (&self.name, self.sent.take(), &mut self.seen);
-        let (now, look) = self.server.with(
+        let (name, seen) = (&self.name, &mut self.seen);
+        let look = self.server.with(
             |connection| seen.connected(connection),
             |connection| {
-                let (mut sent, mut look) = (sent.filter(|sent| *sent < LOOK), None);
-                if sent.is_none() {
-                    let waiting = look.insert(Look::at(connection)?).waiting;
-                    if waiting > BACKLOG {
-                        return Err(Undelivered::Now(format!(
-                            "a subscriber of its channels does not keep up: {waiting} bytes wait for it"
-                        )));
-                    }
+                let look = Look::at(connection)?;
+                if look.waiting > BACKLOG {
+                    let waiting = look.waiting;
+                    return Err(Undelivered::Now(format!(
+                        "a subscriber of its channels does not keep up: {waiting} bytes wait for it"
+                    )));
                 }
-                let mut pipe = redis::pipe();
-                pipe.atomic();
-                for document in documents {
-                    let message = packed(document);
-                    *sent.get_or_insert(0) += message.len();
-                    pipe.publish(name, message);
-                }
-                let receivers: Vec<i64> = pipe.query(connection).map_err(failed)?;
-                match receivers.into_iter().min() {
-                    Some(0) => {
+                let mut publish = redis::cmd("PUBLISH");
+                publish.arg(name);
+                send(connection, &publish, documents, |receivers| match receivers {
+                    Answer::Int(0) => {
                         let why = format!("nobody is subscribed to the channel {name}: start a consumer");
                         Err(Undelivered::Now(why))
                     }
-                    _ => Ok((sent, look)),
-                }
+                    _ => Ok(()),
+                })?;
+                Ok(look)
             },
         )?;
-        self.sent = now;
         self.seen.is_open = true;
-        self.seen.subscribers.extend(look.into_iter().flat_map(|look| look.subscribers));
+        self.seen.subscribers.extend(look.subscribers);
         Ok(())
     }
 

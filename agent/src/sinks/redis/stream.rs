@@ -12,16 +12,13 @@ use redis::streams::{
 use redis::{Connection, RedisError, Value as Answer};
 use serde_json::Value;
 
-use super::{Server, failed};
-use crate::formats::flowcept::packed;
+use super::{Server, TOGETHER, failed, send};
 use crate::sinks::{Queue, Sink, Undelivered};
 
 /// The field of an entry that has the document.
 const FIELD: &str = "message";
 /// How long the server waits for an entry before it says that there is none.
 const TICK: Duration = Duration::from_millis(100);
-/// Entries that are added or read together: each has up to 60 kB.
-const TOGETHER: usize = 200;
 /// What another reader has had so long without having settled it is taken over: its reader writes twice a second.
 const ORPHANED: Duration = Duration::from_secs(5);
 /// Between two looks for that, and between two removals.
@@ -50,26 +47,12 @@ impl Sink for Stream {
         self.server.with(
             |_| Ok(()),
             |connection| {
-                let mut unanswered = 0;
-                for documents in documents.chunks(TOGETHER) {
-                    let mut requests = redis::pipe();
-                    for document in documents {
-                        requests.cmd("XADD").arg(name).arg("*").arg(FIELD).arg(packed(document));
-                    }
-                    // The server adds them while the next are made.
-                    connection.send_packed_command(&requests.get_packed_pipeline()).map_err(failed)?;
-                    answers(connection, unanswered)?;
-                    unanswered = documents.len();
-                }
-                answers(connection, unanswered)
+                let mut request = redis::cmd("XADD");
+                request.arg(name).arg("*").arg(FIELD);
+                send(connection, &request, documents, |_| Ok(()))
             },
         )
     }
-}
-
-/// Waits for the answers to so many requests; the first that is an error.
-fn answers(connection: &mut Connection, count: usize) -> Result<(), Undelivered> {
-    (0..count).try_for_each(|_| connection.recv_response().and_then(Answer::extract_error).map(drop).map_err(failed))
 }
 
 /// What a group of readers of a stream has not had yet.
