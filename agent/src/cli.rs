@@ -2,6 +2,7 @@
 
 mod consume;
 mod doctor;
+mod follow;
 mod import;
 mod query;
 mod run;
@@ -148,6 +149,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Deliver a run while it goes on: `flowcept run` starts it, and tells it where
+    #[command(hide = true)]
+    Follow,
     /// Keep what comes to Flowcept's queue in its database, until SIGINT, SIGTERM or Flowcept's own message to stop
     #[command(
         after_help = with_queues("Examples:\n  flowcept consume --from redis://127.0.0.1:6379 --into lmdb:flowcept_lmdb\n  flowcept consume --from redis://127.0.0.1:6379 --stream flowcept --into lmdb:flowcept_lmdb\n  flowcept consume --from kafka://broker --into mongodb://127.0.0.1\n\nMessages may be ours or of Flowcept's Python. One that cannot be kept is set aside with its reason, in FOLDER/quarantine or with MongoDB in the store's, and the others are kept. Of Kafka, RabbitMQ and a stream a message is settled once it is written or set aside: where a keeper dies, another of its group, or itself when it is started again, has what it had within seconds.")
@@ -521,6 +525,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Import { from, workflow, json } => import::import(&store(named)?, &from, &workflow, json),
         Command::WorkflowCount { workflow } => show::count(&store(named)?, &workflow),
         Command::Ship { to, name, wait, json } => ship::ship(&store(named)?, &settings()?, &to, &name, wait, json),
+        Command::Follow => follow::follow(&as_it_is(named)?),
         Command::ShowSettings { json } => settings::show(&settings()?, json),
         Command::InitSettings { full, yes } => settings::init(file, full, yes),
         Command::ConfigProfile { profile, yes } => settings::apply(file, &profile, yes),

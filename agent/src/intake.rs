@@ -221,7 +221,7 @@ fn described(id: uuid::Uuid, taken: &Taken<'_>, boot: u128, offset: u64, host: H
 }
 
 /// The document that `flowcept run` has left there. Another id in it is nobody's that we know.
-fn document(folder: &Path, id: uuid::Uuid) -> Option<Workflow> {
+pub fn document(folder: &Path, id: uuid::Uuid) -> Option<Workflow> {
     const O_NOFOLLOW: i32 = 0o400_000;
     let path = folder.join(spool::DOCUMENT);
     let mut bytes = Vec::new();

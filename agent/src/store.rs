@@ -8,10 +8,12 @@ pub mod log;
 pub(crate) mod place;
 pub mod record;
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use flowcept_provenance::identity::FileKey;
 use flowcept_provenance::lineage::{Lineage, Provenance};
 
 use crate::formats::flowcept;
@@ -173,6 +175,11 @@ impl Store {
     /// The documents of a workflow that was traced elsewhere.
     pub fn documents(&self, workflow: &Workflow) -> Result<Vec<serde_json::Value>, StoreError> {
         Ok(log::read(&self.log_path(workflow.id))?.documents)
+    }
+
+    /// What version 0 of each file is called of a run that is not entered yet.
+    pub fn bases(&self, told: &Provenance) -> Result<HashMap<FileKey, u32>, StoreError> {
+        Index::open(&self.beside)?.reader()?.bases(told)
     }
 
     /// Runs that are being traced now.

@@ -8,6 +8,7 @@ mod deployment;
 mod ecosystem;
 mod export;
 mod files;
+mod follow;
 mod fuzz;
 mod hooks;
 mod identity;

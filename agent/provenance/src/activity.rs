@@ -100,6 +100,8 @@ pub struct Activity {
     pub ended: Option<BootNs>,
     /// How it ended.
     pub outcome: Outcome,
+    /// It stays a task, whatever is heard later: an image that only execs on is none.
+    pub lasts: bool,
     /// The executable's path.
     pub executable: Arc<str>,
     /// The arguments.

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
@@ -12,7 +12,9 @@ use flowcept_provenance::lineage::Provenance;
 use nix::unistd::User;
 use uuid::Uuid;
 
-use super::{RunArgs, Source, ship};
+use super::follow::Follower;
+use super::ship::Delivered;
+use super::{RunArgs, Source};
 use crate::capture::node;
 use crate::session::inside::Sampling;
 use crate::session::launch::{self, Launch, NotExecuted};
@@ -23,8 +25,6 @@ use crate::store::Store;
 use crate::workflow::{Declared, Workflow};
 use crate::{capture, context, exit_code, formats, intake, session};
 
-/// How long the workflow of a command that has ended is delivered, where the settings say so; the rest waits for `flowcept ship`.
-const DELIVERY: Duration = Duration::from_secs(2);
 /// Bytes of `extra_metadata`: a document has at most 60 kB.
 const MOST_EXTRA: usize = 4_000;
 
@@ -118,6 +118,7 @@ fn traced(job: &Job<'_>, user: Option<User>, workflow: Workflow, probes: Probes)
     };
     let request = Request { launch, workflow, lease, telemetry: node::Parts::of(job.settings) };
     let (mut session, mut child) = Session::start(probes, job.store, request)?;
+    let followers = followers(job, id);
     let end = session.follow_root(&mut child)?;
     let code = status(end.code);
     if end.living > 0 {
@@ -132,7 +133,7 @@ fn traced(job: &Job<'_>, user: Option<User>, workflow: Workflow, probes: Probes)
         }
         session.follow_stragglers(limit)?;
     }
-    finish(job, session, code)
+    finish(job, session, followers, code)
 }
 
 const NOT_AS_USER: &str =
@@ -147,6 +148,7 @@ fn watched_from_inside(job: &Job<'_>, user: Option<User>, mut workflow: Workflow
     let folder = job.store.spool_of(workflow.id);
     let mut child = inside::start(&folder, &mut workflow, launch)?;
     let sampling = Sampling::begin(&folder, &workflow, node::Parts::of(job.settings));
+    let followers = followers(job, workflow.id);
     let ended = child.wait();
     if let Some(sampling) = sampling {
         sampling.end();
@@ -162,7 +164,7 @@ fn watched_from_inside(job: &Job<'_>, user: Option<User>, mut workflow: Workflow
             workflow.id
         )),
     });
-    conclude(job, kept, code)
+    conclude(job, followers, kept, code)
 }
 
 /// The exit code that a shell gives for a code of wait(2).
@@ -175,7 +177,7 @@ fn say(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-fn finish(job: &Job<'_>, session: Session, code: u8) -> Result<ExitCode> {
+fn finish(job: &Job<'_>, session: Session, followers: Vec<Follower>, code: u8) -> Result<ExitCode> {
     let finished = session.finish()?;
     // The command has done its work: trouble of ours is told and does not change its exit code.
     let Finished { workflow, told, log, trouble } = finished;
@@ -184,38 +186,45 @@ fn finish(job: &Job<'_>, session: Session, code: u8) -> Result<ExitCode> {
     if let Some(trouble) = trouble {
         say(&format!("flowcept: {trouble}\n"));
     }
-    conclude(job, kept, code)
+    conclude(job, followers, kept, code)
 }
 
-fn conclude(job: &Job<'_>, kept: Result<String>, code: u8) -> Result<ExitCode> {
+fn conclude(job: &Job<'_>, followers: Vec<Follower>, kept: Result<String>, code: u8) -> Result<ExitCode> {
     match kept {
         Ok(summary) if !job.args.quiet => say(&summary),
         Ok(_) => {}
         Err(error) => say(&format!("flowcept: {error:#}\n")),
     }
-    if job.args.output.is_none() && job.settings.text("project.db_flush_mode") == Some("online") {
-        deliver(job);
-    }
+    followers.into_iter().for_each(|follower| delivered(job, follower));
     Ok(ExitCode::from(code))
 }
 
-/// Delivers what waits in the store to each place of the settings.
-fn deliver(job: &Job<'_>) {
+/// Those who deliver the workflow, where the settings say so: to each of their places one.
+fn followers(job: &Job<'_>, workflow: Uuid) -> Vec<Follower> {
+    if job.args.output.is_some() || job.settings.text("project.db_flush_mode") != Some("online") {
+        return Vec::new();
+    }
     let name = super::Name::default();
-    for url in job.settings.places() {
-        let until = Some(Instant::now() + DELIVERY);
-        let done = ship::deliver(job.store, &url, name.place(job.settings, &url), DELIVERY, until);
-        match done {
-            Ok(ship::Delivered { place, workflows, left: 0, .. }) => {
-                if !job.args.quiet {
-                    say(&format!("  delivered {workflows} workflows to {place}\n"));
-                }
+    let start = |url: String| {
+        let name = name.place(job.settings, &url);
+        let started = Follower::start(job.store, workflow, url.clone(), name);
+        started.map_err(|why| say(&format!("flowcept: nothing is delivered: {why:#}\n"))).ok()
+    };
+    job.settings.places().into_iter().filter_map(start).collect()
+}
+
+/// What they have delivered.
+fn delivered(job: &Job<'_>, follower: Follower) {
+    match follower.end() {
+        Ok(Delivered { place, workflows, left: 0, .. }) => {
+            if !job.args.quiet {
+                say(&format!("  delivered {workflows} workflows to {place}\n"));
             }
-            Ok(ship::Delivered { place, left, .. }) => {
-                say(&format!("flowcept: {left} workflows wait for `flowcept ship` to {place}\n"));
-            }
-            Err(error) => say(&format!("flowcept: {error:#}; `flowcept ship` goes on there\n")),
         }
+        Ok(Delivered { place, left, .. }) => {
+            say(&format!("flowcept: {left} workflows wait for `flowcept ship` to {place}\n"));
+        }
+        Err(error) => say(&format!("flowcept: {error:#}; `flowcept ship` goes on there\n")),
     }
 }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Name;
@@ -11,11 +12,12 @@ use crate::exit_code;
 use crate::formats::flowcept::Files;
 use crate::query::Library;
 use crate::settings::Settings;
-use crate::sinks::{self, outlet::Outlet};
+use crate::sinks::{self, Sink, outlet::Outlet};
 use crate::store::Store;
 use crate::store::index::Index;
 
 /// What a place was given, and what waits for it still.
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Delivered {
     pub(super) place: String,
     pub(super) workflows: usize,
@@ -41,7 +43,7 @@ pub(super) fn ship(
     }
     let mut code = ExitCode::SUCCESS;
     for url in &places {
-        match deliver(store, url, name.place(settings, url), wait, None) {
+        match sinks::sink(url, name.place(settings, url)).and_then(|sink| deliver(store, sink, wait, None)) {
             Ok(Delivered { place, workflows, documents, .. }) if as_json => {
                 println!("{}", json!({"to": place, "workflows": workflows, "documents": documents}));
             }
@@ -64,14 +66,7 @@ pub(super) fn waiting(index: &Index, next: u64) -> Result<Vec<u64>> {
 }
 
 /// Delivers what waits for one place, oldest first; after `until` no further workflow is begun.
-pub(super) fn deliver(
-    store: &Store,
-    url: &str,
-    name: sinks::Name<'_>,
-    wait: Duration,
-    until: Option<Instant>,
-) -> Result<Delivered> {
-    let sink = sinks::sink(url, name)?;
+pub(super) fn deliver(store: &Store, sink: Box<dyn Sink>, wait: Duration, until: Option<Instant>) -> Result<Delivered> {
     let mut library = Library::open(store)?;
     let mut outlet = Outlet::open(store.folder(), sink, wait)?;
     let waiting = waiting(library.index(), outlet.next())?;

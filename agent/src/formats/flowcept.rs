@@ -272,6 +272,16 @@ pub fn documents(w: &Workflow, told: &Provenance, files: Files, base: Base<'_>) 
     std::iter::once(workflow(w, told, base)).chain(tasks(w, told, files, base)).collect()
 }
 
+/// Of a workflow that goes on: its document, without coverage, as its end has that; and those of the tasks that stay such, the first each.
+pub fn so_far(w: &Workflow, told: &Provenance, base: Base<'_>) -> Vec<Value> {
+    let lasting: HashSet<Value> =
+        told.activities.iter().filter(|a| a.lasts).map(|a| a.task_id().to_string().into()).collect();
+    let mut documents = documents(w, told, Files::Bounded, base);
+    documents.retain(|document| document["type"] == "workflow" || lasting.contains(&document["task_id"]));
+    documents[0]["custom_metadata"].as_object_mut().map(|metadata| metadata.remove("coverage"));
+    documents
+}
+
 /// Documents, one a line.
 pub fn lines(documents: &[Value]) -> String {
     documents.iter().map(|document| format!("{document}\n")).collect()
@@ -279,7 +289,14 @@ pub fn lines(documents: &[Value]) -> String {
 
 /// A document as queues carry it: a msgpack map, as Flowcept's consumers take it.
 pub fn packed(document: &Value) -> Vec<u8> {
-    rmp_serde::to_vec(document).expect("because all of JSON has its place in msgpack")
+    let mut message = Vec::new();
+    pack(document, &mut message);
+    message
+}
+
+/// The same, behind what is there.
+pub fn pack(document: &Value, message: &mut Vec<u8>) {
+    rmp_serde::encode::write(message, document).expect("because all of JSON has its place in msgpack");
 }
 
 /// What concerns one task.
@@ -480,6 +497,7 @@ pub(crate) fn example(inputs: u32, long: usize) -> (Workflow, Provenance) {
         started: BootNs(1_000 + u64::from(no)),
         ended,
         outcome,
+        lasts: ended.is_some(),
         executable: format!("/usr/bin/{name}").into(),
         arguments: std::iter::once(name.into()).chain((0..long).map(|_| "$\u{1}x\"".repeat(2000).into())).collect(),
         arguments_cut: 0,

@@ -90,7 +90,7 @@ pub const KEYS: &[Key] = &[
         "project.db_flush_mode",
         OneOf(&["offline", "online"]),
         "offline",
-        "online: `flowcept run` delivers its workflow when it has ended; offline: `flowcept ship` does.",
+        "online: `flowcept run` delivers its workflow while it goes on; offline: `flowcept ship` does when it has ended.",
     )
     .or("DB_FLUSH_MODE")
     .common(),

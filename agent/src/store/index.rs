@@ -12,13 +12,14 @@
 //!
 //! Numbers are big endian, so that keys are in their order.
 
+use std::collections::HashMap;
 use std::fs::{DirBuilder, OpenOptions};
 use std::ops::Bound;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use flowcept_provenance::activity::ActivityNo;
-use flowcept_provenance::entity::{EntityNo, Origin};
+use flowcept_provenance::entity::{Entity, EntityNo, Origin};
 use flowcept_provenance::groups::Groups;
 use flowcept_provenance::identity::{EntityId, FileKey, FilesystemId};
 use flowcept_provenance::lineage::Provenance;
@@ -138,6 +139,17 @@ impl Tables {
         Self { workflows, ids, tasks, entities, paths, times, activities }
     }
 
+    /// What a run's first version of a file is called: a file that is as it was last told is the same version; else somebody unknown
+    /// wrote, or the run itself began it anew (`found`, its size and time, is none).
+    fn base(&self, txn: &RoTxn<'_>, file: &[u8; 28], found: Option<(u64, u64)>) -> Result<u32, heed::Error> {
+        let end = entity_key(file, u32::MAX, u64::MAX);
+        let last = self.entities.get_lower_than_or_equal_to(txn, &end)?;
+        let Some((key, value)) = last.filter(|(key, _)| key.starts_with(file)) else { return Ok(0) };
+        let version = version_of(key);
+        let state = Version::read(value).map(|v| (v.size, v.mtime));
+        Ok(if found.is_some() && found == state { version } else { version + 1 })
+    }
+
     fn open(env: &Env) -> Result<Option<Self>, heed::Error> {
         let opened = env.open_databases_and_commit(env.read_txn()?, |opener, txn| {
             let tables = Self::NAMES.map(|name| opener.open_database::<Bytes, Bytes>(txn, Some(name)));
@@ -222,9 +234,7 @@ impl Batch<'_> {
             let i = *i as usize;
             let entity = &told.entities[i];
             if before != Some(file) {
-                let found = entity.origin == Origin::Found;
-                let state = (entity.first_state.size.0, entity.first_state.mtime.0);
-                base = if is_numbered { 0 } else { self.base(file, found.then_some(state), &mut ahead)? };
+                base = if is_numbered { 0 } else { self.base(file, found(entity), &mut ahead)? };
                 before = Some(file);
             }
             bases[i] = base;
@@ -267,11 +277,8 @@ impl Batch<'_> {
         Ok(bases)
     }
 
-    /// What a run's first version of a file is called: a file that is as it was last told is the same version; else
-    /// somebody unknown wrote, or the run itself began it anew (`found` is none).
-    ///
-    /// Files are asked for in order; `ahead` is the next that is there (none: no more), once one was looked for: those before it
-    /// are new, and need no search.
+    /// [`Tables::base`]. Files are asked for in order; `ahead` is the next that is there (none: no more), once one was looked for: those
+    /// before it are new, and need no search.
     fn base(
         &self,
         file: &[u8; 28],
@@ -285,12 +292,7 @@ impl Batch<'_> {
         if *ahead != Some(Some(*file)) {
             return Ok(0);
         }
-        let end = entity_key(file, u32::MAX, u64::MAX);
-        let last = self.index.tables.entities.get_lower_than_or_equal_to(&self.txn, &end)?;
-        let Some((key, value)) = last.filter(|(key, _)| key.starts_with(file)) else { return Ok(0) };
-        let version = version_of(key);
-        let state = Version::read(value).map(|v| (v.size, v.mtime));
-        Ok(if found.is_some() && found == state { version } else { version + 1 })
+        self.index.tables.base(&self.txn, file, found)
     }
 
     fn put_tasks(&mut self, number: u64, told: &Provenance, bases: &[u32]) -> Result<(), heed::Error> {
@@ -448,6 +450,16 @@ impl Reader<'_> {
         Ok(None)
     }
 
+    /// What version 0 of each file is called of a run that is not entered yet.
+    pub fn bases(&self, told: &Provenance) -> Result<HashMap<FileKey, u32>, StoreError> {
+        let first = told.entities.iter().filter(|entity| entity.version == 0);
+        let bases = first.map(|entity| {
+            let base = self.index.tables.base(&self.txn, &file_bytes(&entity.file), found(entity));
+            base.map(|base| (entity.file, base)).map_err(|e| self.index.fail(e))
+        });
+        bases.collect()
+    }
+
     /// The files that had this name, each with its run, oldest run first.
     pub fn named(&self, path: &str) -> Result<Vec<(u64, FileKey)>, StoreError> {
         let mut prefix = cut(path).to_vec();
@@ -462,6 +474,11 @@ impl Reader<'_> {
         }
         Ok(list)
     }
+}
+
+/// The size and time of a file that was there before the run.
+fn found(first: &Entity) -> Option<(u64, u64)> {
+    (first.origin == Origin::Found).then_some((first.first_state.size.0, first.first_state.mtime.0))
 }
 
 /// LMDB maps its lock file and writes to it: where the disk is full, a hole in it would be a SIGBUS instead of an error.

@@ -390,6 +390,46 @@ pub fn read(path: &Path) -> Result<Contents, LogError> {
     Ok(contents)
 }
 
+/// Reads a log that grows.
+#[derive(Debug)]
+pub struct Tail {
+    file: File,
+    path: PathBuf,
+    /// Bytes that have been read.
+    read: u64,
+}
+
+impl Tail {
+    /// From its begin; the workflow as it was then.
+    pub fn open(path: &Path) -> Result<(Self, Workflow), LogError> {
+        let (workflow, _) = head(path)?;
+        let file = File::open(path).map_err(failed("open the log", path))?;
+        Ok((Self { file, path: path.to_path_buf(), read: 0 }, workflow))
+    }
+
+    /// What has been added since; what is not whole yet comes the next time.
+    pub fn read(&mut self) -> Result<Vec<Observation>, LogError> {
+        let mut bytes = Vec::new();
+        let read = self.file.seek(SeekFrom::Start(self.read)).and_then(|_| self.file.read_to_end(&mut bytes));
+        read.map_err(failed("read the log", &self.path))?;
+        let mut rest = if self.read == 0 { frames(&self.path, &bytes)? } else { &bytes };
+        let mut observations = Vec::new();
+        while let Some((kind, payload, tail)) = next(rest) {
+            rest = tail;
+            if kind == BATCH {
+                batch(payload, &mut observations);
+            }
+        }
+        self.read += (bytes.len() - rest.len()) as u64;
+        Ok(observations)
+    }
+
+    /// Bytes that have been read.
+    pub fn bytes(&self) -> u64 {
+        self.read
+    }
+}
+
 /// The workflow of the first frame, and what follows it.
 fn begin<'a>(path: &Path, bytes: &'a [u8]) -> Result<(Workflow, &'a [u8]), LogError> {
     let begin = match next(bytes) {
@@ -467,6 +507,33 @@ mod tests {
             assert_eq!(writer.pending(), 0);
         }
         writer
+    }
+
+    #[test]
+    fn a_tail_reads_what_is_added() {
+        let folder = tempfile::tempdir().expect("because tests may write temporary files");
+        let path = folder.path().join("a.log");
+        let mut writer = Writer::create(&path, &named("a")).expect("because the folder is ours");
+        let (mut tail, workflow) = Tail::open(&path).expect("because it has begun");
+        assert_eq!(workflow.name, "a");
+        let mut added = || tail.read().expect("because it is a log");
+        assert_eq!(added(), []);
+        for numbers in [vec![1, 2], vec![3]] {
+            let observations: Vec<_> = numbers.into_iter().map(observation).collect();
+            observations.iter().for_each(|o| writer.append(o));
+            writer.commit().expect("because there is room");
+            assert_eq!(added(), observations);
+            assert_eq!(added(), []);
+        }
+        // A frame that is on its way.
+        let whole = fs::read(&path).expect("because it is there");
+        writer.append(&observation(4));
+        writer.commit().expect("because there is room");
+        let more = fs::read(&path).expect("because it is there");
+        fs::write(&path, &more[..whole.len() + 5]).expect("because it is ours");
+        assert_eq!(added(), []);
+        fs::write(&path, &more).expect("because it is ours");
+        assert_eq!(added(), [observation(4)]);
     }
 
     #[test]

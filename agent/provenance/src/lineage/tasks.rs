@@ -23,18 +23,27 @@ pub(super) struct Tasks {
     image: Vec<usize>,
     /// By index of the image: its name and its script.
     names: Vec<Option<(Arc<str>, Option<String>)>>,
+    /// By index of the image: it stays a task, whatever is heard later.
+    lasts: Vec<bool>,
     /// Pipes that only one process has.
     pub(super) own_pipes: FxHashSet<FileKey>,
+}
+
+/// What makes an image a task that is followed by another.
+#[derive(Clone, Copy, Default)]
+struct Deeds {
+    moves_bytes: bool,
+    writes: bool,
 }
 
 impl Tasks {
     pub(super) fn of(lineage: &Lineage) -> Self {
         let images = &lineage.images;
         let count = images.list.len();
-        let mut moves_bytes = vec![false; count];
-        let mut writes = vec![false; count];
+        let pipes = Pipes::of(lineage);
+        // As far as is known, and without what may still turn out to be nothing.
+        let (mut known, mut sure) = (vec![Deeds::default(); count], vec![Deeds::default(); count]);
         let mut uses_data = vec![false; count];
-        let own_pipes = own_pipes(lineage);
         let mut read: FxHashMap<usize, FxHashSet<&str>> = FxHashMap::default();
         for seen in &lineage.seen {
             let Some(index) = images.index(seen.image) else { continue };
@@ -44,23 +53,24 @@ impl Tasks {
             {
                 read.entry(index).or_default().insert(path);
             }
-            let own = seen.kind == FileKind::Pipe && own_pipes.contains(&seen.file);
-            if seen.bytes.0 > 0 && seen.kind != FileKind::Device && !own {
-                moves_bytes[index] = true;
-            }
-            match (seen.access, seen.kind) {
-                (Access::Write | Access::MapWrite, FileKind::Regular) => writes[index] = true,
-                (Access::Write, FileKind::Pipe) => writes[index] |= seen.bytes.0 > 0 && !own,
-                (Access::Read | Access::Map, FileKind::Regular) => {
-                    // A role is read off a path: once is enough.
-                    uses_data[index] = uses_data[index] || role_of(seen, None) == Role::Data;
+            let is_pipe = seen.kind == FileKind::Pipe;
+            let without = [is_pipe && pipes.own.contains(&seen.file), is_pipe && pipes.alone.contains(&seen.file)];
+            for (deeds, without) in [&mut known[index], &mut sure[index]].into_iter().zip(without) {
+                deeds.moves_bytes |= seen.bytes.0 > 0 && seen.kind != FileKind::Device && !without;
+                match (seen.access, seen.kind) {
+                    (Access::Write | Access::MapWrite, FileKind::Regular) => deeds.writes = true,
+                    (Access::Write, FileKind::Pipe) => deeds.writes |= seen.bytes.0 > 0 && !without,
+                    _ => {}
                 }
-                _ => {}
+            }
+            if matches!((seen.access, seen.kind), (Access::Read | Access::Map, FileKind::Regular)) {
+                // A role is read off a path: once is enough.
+                uses_data[index] = uses_data[index] || role_of(seen, None) == Role::Data;
             }
         }
         for named in &lineage.named {
             if let Some(index) = images.index(named.image) {
-                writes[index] = true;
+                (known[index].writes, sure[index].writes) = (true, true);
             }
         }
         let names: Vec<_> = images
@@ -72,18 +82,24 @@ impl Tasks {
                 Some(name_of(exec, |path| read.get(&i).is_some_and(|r| r.contains(path))))
             })
             .collect();
-        let is_task = |i: usize| {
+        // Whether it is a task although another image follows it in its process.
+        let is_followed = |i: usize, deeds: Deeds| {
             let image = &images.list[i];
-            match (image.successor, &image.exec) {
-                (None, _) => true,
-                (Some(_), None) if image.parent.is_none() => false,
-                (Some(_), None) => moves_bytes[i] || image.forks,
-                (Some(_), Some(_)) => {
+            match &image.exec {
+                None if image.parent.is_none() => false,
+                None => deeds.moves_bytes || image.forks,
+                Some(_) => {
                     let script = names[i].as_ref().is_some_and(|n| n.1.is_some());
-                    image.forks || writes[i] || uses_data[i] || script
+                    image.forks || deeds.writes || uses_data[i] || script
                 }
             }
         };
+        let is_task = |i: usize| images.list[i].successor.is_none() || is_followed(i, known[i]);
+        let lasts = |i: usize| {
+            let image = &images.list[i];
+            (image.successor.is_none() && image.ended.is_some()) || is_followed(i, sure[i])
+        };
+        let lasts = (0..count).map(lasts).collect();
         // Later images first: what an image is folded into begins after it.
         let mut part_of: Vec<usize> = (0..count).collect();
         for i in (0..count).rev() {
@@ -101,7 +117,7 @@ impl Tasks {
                 image.push(i);
             }
         }
-        Self { part_of, number, image, names, own_pipes }
+        Self { part_of, number, image, names, lasts, own_pipes: pipes.own }
     }
 
     /// The task that an image is part of.
@@ -166,6 +182,7 @@ impl Tasks {
                 started: if image.exec.is_some() && before.is_none() { started } else { image.started },
                 ended: image.ended,
                 outcome: image.outcome,
+                lasts: self.lasts[i],
                 executable: exec.map_or_else(|| Arc::from(""), |e| e.executable_path.clone()),
                 arguments: exec.map_or_else(Default::default, |e| e.arguments.clone()),
                 arguments_cut: exec.map_or(0, |e| e.arguments_cut),
@@ -204,19 +221,30 @@ impl Tasks {
     }
 }
 
-/// Pipes that only one process has: a here-document that a shell writes before it execs its reader.
-fn own_pipes(lineage: &Lineage) -> FxHashSet<FileKey> {
-    let mut owner: FxHashMap<FileKey, Option<ImageNo>> = FxHashMap::default();
-    let mut written = FxHashSet::default();
-    for seen in lineage.seen.iter().filter(|s| s.kind == FileKind::Pipe) {
-        let process = lineage.images.process_of(seen.image);
-        owner.entry(seen.file).and_modify(|o| *o = o.filter(|o| *o == process)).or_insert(Some(process));
-        if seen.access == Access::Write {
-            written.insert(seen.file);
+/// Pipes that nobody shares.
+struct Pipes {
+    /// Only one process is known to have it.
+    alone: FxHashSet<FileKey>,
+    /// And writes and reads it: a here-document that a shell writes before it execs its reader.
+    own: FxHashSet<FileKey>,
+}
+
+impl Pipes {
+    fn of(lineage: &Lineage) -> Self {
+        let mut owner: FxHashMap<FileKey, Option<ImageNo>> = FxHashMap::default();
+        let mut written = FxHashSet::default();
+        for seen in lineage.seen.iter().filter(|s| s.kind == FileKind::Pipe) {
+            let process = lineage.images.process_of(seen.image);
+            owner.entry(seen.file).and_modify(|o| *o = o.filter(|o| *o == process)).or_insert(Some(process));
+            if seen.access == Access::Write {
+                written.insert(seen.file);
+            }
         }
+        let alone: FxHashSet<FileKey> = owner.into_iter().filter(|(_, o)| o.is_some()).map(|(f, _)| f).collect();
+        // Read only: its writer is not traced. Written only: its reader is not, unless the writer itself is to read it.
+        let mut read: FxHashSet<FileKey> = FxHashSet::default();
+        read.extend(lineage.seen.iter().filter(|s| s.access == Access::Read).map(|s| s.file));
+        let own = alone.iter().copied().filter(|f| written.contains(f) && read.contains(f)).collect();
+        Self { alone, own }
     }
-    // Read only: its writer is not traced. Written only: its reader is not, unless the writer itself is to read it.
-    let mut read: FxHashSet<FileKey> = FxHashSet::default();
-    read.extend(lineage.seen.iter().filter(|s| s.access == Access::Read).map(|s| s.file));
-    owner.into_iter().filter(|(f, o)| o.is_some() && written.contains(f) && read.contains(f)).map(|(f, _)| f).collect()
 }

@@ -48,6 +48,38 @@ fn told(observations: impl IntoIterator<Item = Observation>) -> Provenance {
     lineage.tell()
 }
 
+/// A program of several launchers and forks that pass here-documents to themselves or to others.
+fn launches() -> impl Strategy<Value = String> {
+    proptest::collection::vec((0..9_u32, 0..4_u32, 0..3_u32), 0..25).prop_map(|facts| {
+        let mut out = "fork 0 1\nexec 1 2 /bin/sh\n".to_string();
+        // The current image of each process, and the newest of all.
+        let (mut current, mut newest) = (vec![2], 2);
+        for (verb, process, file) in facts {
+            let process = process as usize % current.len();
+            let image = current[process];
+            out += &match verb {
+                0 | 1 => {
+                    newest += 1;
+                    current.push(newest);
+                    format!("fork {image} {newest}\n")
+                }
+                2 | 3 => {
+                    newest += 1;
+                    current[process] = newest;
+                    format!("exec {image} {newest} /bin/{file}\n")
+                }
+                4 => format!("read {image} /etc/{file}\n"),
+                5 => format!("read {image} /d/{file}\n"),
+                6 => format!("write {image} /d/{file}\n"),
+                7 => format!("send {image} p{file}\n"),
+                _ => format!("receive {image} p{file}\n"),
+            };
+        }
+        current.iter().rev().for_each(|image| out += &format!("end {image}\n"));
+        out
+    })
+}
+
 fn image_of(observation: &Observation) -> u64 {
     match observation {
         Observation::Touched(o) => o.image.0,
@@ -119,6 +151,19 @@ proptest! {
         }
         let graph = derivations(&told);
         prop_assert_eq!(cyclic(&graph), None, "{}\n{}\n{:?}", facts, text(&told), graph);
+    }
+
+    #[test]
+    fn what_lasts_is_a_task_at_the_end_too(facts in launches()) {
+        let observations = Reader::default().observations(&facts);
+        let at_the_end: BTreeSet<_> = told(observations.clone()).activities.iter().map(|a| a.image.0).collect();
+        let mut lineage = Lineage::default();
+        for (number, observation) in observations.into_iter().enumerate() {
+            lineage.apply(observation);
+            let mut lasting = lineage.tell().activities.into_iter().filter(|a| a.lasts);
+            let gone = lasting.find(|a| !at_the_end.contains(&a.image.0));
+            prop_assert!(gone.is_none(), "after {} of\n{}\n{:?}", number + 1, facts, gone);
+        }
     }
 
     #[test]

@@ -195,6 +195,7 @@ impl<'a> Told<'a> {
             started: at(task, "started_at"),
             ended: time(task, "ended_at").map(BootNs),
             outcome: outcome(task),
+            lasts: true,
             executable: text(process, "exe").into(),
             arguments: arguments(task),
             arguments_cut: small(process, "arguments_cut"),
