@@ -1,5 +1,5 @@
 //! Where documents go, one file a sink, and the queues that they come back from; an [`outlet`] is a sink with its place in the store.
-//! They do not know what documents say.
+//! They do not know what documents say, but for the names of Flowcept's tables and of files.
 
 pub mod jsonl;
 pub mod kafka;

@@ -13,7 +13,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
 use flowcept_agent::formats::flowcept::packed;
-use flowcept_agent::sinks::outlet::{BATCH, batches};
+use flowcept_agent::sinks::outlet::BATCH;
 use flowcept_agent::sinks::redis::channel::{Channel, Subscription};
 use flowcept_agent::sinks::{self, Queue, Sink, Undelivered};
 use harness::flowcept::{Flowcept, Mq};
@@ -126,7 +126,7 @@ fn document(number: usize, bytes: usize) -> Value {
 /// Delivers all as an outlet does; documents a second.
 fn delivered(sink: &mut dyn Sink, documents: &[Value]) -> Result<f64> {
     let begun = Instant::now();
-    for batch in batches(documents) {
+    for batch in documents.chunks(BATCH) {
         while let Err(why) = sink.deliver(batch) {
             ensure!(matches!(why, Undelivered::Now(_)), "{why}");
             sleep(Duration::from_millis(1));

@@ -1,6 +1,7 @@
 //! MongoDB, written by us and read by Flowcept.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use harness::redis;
 use harness::run::{Captured, said, until};
 use harness::server::Lasting;
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::queues::settled;
 use crate::sinks::{Keeper, command, example, files, shipped};
@@ -71,6 +73,63 @@ fn a_database_that_comes_back() {
     fs::remove_dir_all(store.join("outlets")).expect("because it was made");
     shipped(&captured, &["--to", &to]);
     assert_eq!(ours.has(&captured), count);
+}
+
+/// The data files of tasks are Flowcept's objects, each version one, whether they come to the database by a queue or without: of what
+/// kind, called what, and whose.
+#[test]
+fn files_are_objects() {
+    if !need(&["python", "redis-cli", "curl"]) {
+        return;
+    }
+    let (work, captured) = example();
+    let (queue, server) = (lasting(), Server::start(&python()));
+    let keeper = Keeper::into(&queue.url(), &server.url("kept"), &["--stream", "provenance"]);
+    shipped(&captured, &["--to", &queue.url(), "--stream", "provenance"]);
+    settled(&queue, "flowcept");
+    keeper.stop(Signal::SIGTERM);
+    // Twice, to the same objects.
+    for _ in 0..2 {
+        shipped(&captured, &["--to", &server.url("direct")]);
+        fs::remove_dir_all(captured.store.path().join("outlets")).expect("because it was made");
+    }
+    // What wordcount.sh says: nothing of rank.py, which is no data, nor of the temporary n.tmp. A Python that is found by scripts has
+    // files of its own.
+    let mut wanted = vec![
+        "input_file Apache-2.0 cat",
+        "input_file GPL-2 cat",
+        "input_file GPL-3 cat",
+        "output_file counts.tmp uniq",
+        "output_file ranked.txt rank.py",
+        "output_file report.txt rank.py",
+        "output_file summary.txt cat",
+        "output_file summary.txt head",
+        "output_file summary.txt wc",
+    ];
+    wanted.sort_unstable();
+    let id = captured.told().workflow.id;
+    for database in ["direct", "kept"] {
+        let theirs = Flowcept::of(None, Some((server.port, database)));
+        let web = theirs.web();
+        let objects = &web.get(&format!("/objects?workflow_id={id}&limit=100"))["items"];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+        let told = |object: &Value| {
+            let file = &object["custom_metadata"];
+            let path = text(if file["made_path"].is_null() { &file["used_path"] } else { &file["made_path"] });
+            let folder = ["/usr/share/common-licenses".as_ref(), work.path()];
+            let task = web.get(&format!("/tasks/{}", text(&object["task_id"])));
+            let name = path.rsplit('/').next().unwrap_or_default();
+            let line = format!("{} {name} {}", text(&object["object_type"]), text(&task["activity_id"]));
+            folder.iter().any(|folder| Path::new(&path).starts_with(folder)).then_some(line)
+        };
+        let mut found: Vec<String> = objects.as_array().into_iter().flatten().filter_map(told).collect();
+        found.sort_unstable();
+        assert_eq!(found, wanted, "{database}: {objects}");
+        let one = text(&objects[0]["object_id"]);
+        assert_eq!(web.get(&format!("/objects/{one}"))["object_id"], one);
+        let card = web.text(&format!("/api/v1/workflows/{id}/workflow_card?format=markdown"), &[]);
+        assert!(card.contains("input_file") && card.contains("output_file"), "{card}");
+    }
 }
 
 /// {"type": "task", "task_id": "p", "used": {"n": 2^64 - 1}}, which MongoDB does not take.

@@ -1,11 +1,14 @@
-//! Flowcept's MongoDB database, as its Python makes and reads it: a collection each for tasks, workflows and agents, with its indexes.
+//! Flowcept's MongoDB database, as its Python makes and reads it: a collection each for tasks, workflows and agents, with its indexes,
+//! and one for the files of tasks ([`objects`]).
 //! A document is joined with what is there by the server itself, in one step, so that keepers may write beside each other.
+
+mod objects;
 
 use std::fs::File;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mongodb::bson::{Bson, DateTime, Document as Row, doc};
+use mongodb::bson::{Bson, DateTime, Document as Row, RawArrayBuf, RawDocumentBuf, doc, rawdoc};
 use mongodb::error::ErrorKind;
 use mongodb::options::{ClientOptions, ServerAddress, Tls};
 use mongodb::sync::{Client, Database};
@@ -20,6 +23,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const DATABASE: &str = "flowcept";
 /// Errors of a server that are about who asks, not about what is asked.
 const UNAUTHORIZED: i32 = 13;
+/// Bytes of updates that are sent together, roughly: it takes 48 MB, and 100,000 updates.
+const TOGETHER: usize = 8 << 20;
 /// Two have made the same document at one time.
 const DUPLICATE_KEY: i32 = 11000;
 /// Flowcept's indexes; the first of each collection is unique.
@@ -102,6 +107,9 @@ impl Mongo {
                 let places = changes.iter().enumerate().filter(|(_, change)| change.0 == table).map(|(place, _)| place);
                 refused.extend(joined(&database, table, changes, &places.collect::<Vec<_>>())?);
             }
+            refused.extend(files_joined(&database, changes)?);
+            refused.sort();
+            refused.dedup_by_key(|(place, _)| *place);
             Ok(refused)
         })();
         done.map_err(|why: Undelivered| why.of(&self.place))
@@ -109,7 +117,8 @@ impl Mongo {
 }
 
 fn indexed(database: &Database) -> Result<(), Undelivered> {
-    for (table, fields) in INDEXES {
+    let tables = INDEXES.map(|(table, fields)| (table.name(), fields));
+    for (table, fields) in tables.into_iter().chain([(objects::NAME, objects::INDEXES)]) {
         let indexes = fields.iter().enumerate().map(|(place, field)| {
             let mut index = doc! {"key": {*field: 1}, "name": format!("{field}_1")};
             if place == 0 {
@@ -117,7 +126,7 @@ fn indexed(database: &Database) -> Result<(), Undelivered> {
             }
             index
         });
-        let command = doc! {"createIndexes": table.name(), "indexes": indexes.collect::<Vec<_>>()};
+        let command = doc! {"createIndexes": table, "indexes": indexes.collect::<Vec<_>>()};
         database.run_command(command).run().map_err(|error| failed(&error))?;
     }
     Ok(())
@@ -130,30 +139,77 @@ fn joined(
     changes: &[Change<'_>],
     places: &[usize],
 ) -> Result<Vec<(usize, String)>, Undelivered> {
-    let mut refused = Vec::new();
-    let (mut updates, mut sent) = (Vec::new(), Vec::new());
+    let (mut updates, mut refused) = (Vec::new(), Vec::new());
     for place in places {
         let (_, id, fields) = changes[*place];
         match pipeline(table, fields) {
-            Ok(pipeline) => {
-                updates.push(doc! {"q": {table.key(): id}, "u": pipeline, "upsert": true});
-                sent.push(*place);
-            }
+            Ok(pipeline) => updates.push((*place, doc! {"q": {table.key(): id}, "u": pipeline, "upsert": true})),
             Err(why) => refused.push((*place, why)),
         }
     }
-    if updates.is_empty() {
-        return Ok(refused);
+    refused.extend(updated(database, table.name(), updates)?);
+    Ok(refused)
+}
+
+/// The files of tasks; those that are refused, by the places of their tasks.
+fn files_joined(database: &Database, changes: &[Change<'_>]) -> Result<Vec<(usize, String)>, Undelivered> {
+    let (mut updates, mut refused) = (Vec::new(), Vec::new());
+    for (place, object) in
+        changes.iter().enumerate().flat_map(|(place, c)| objects::of(c).into_iter().map(move |o| (place, o)))
+    {
+        match bson(Table::Workflows, objects::NAME, &object.row.into()) {
+            Ok(row) => {
+                let joins = if object.is_made { "$set" } else { "$setOnInsert" };
+                updates.push((place, doc! {"q": {objects::KEY: object.id}, "u": {joins: row}, "upsert": true}));
+            }
+            Err(why) => refused.push((place, why)),
+        }
     }
-    let concern = doc! {"w": "majority", "j": true};
-    let command = doc! {"update": table.name(), "updates": updates, "ordered": false, "writeConcern": concern};
-    let answer = database.run_command(command).run().map_err(|error| failed(&error))?;
+    refused.extend(updated(database, objects::NAME, updates)?);
+    Ok(refused)
+}
+
+/// Makes updates, each for a change of this place; those that are refused.
+fn updated(database: &Database, name: &str, updates: Vec<(usize, Row)>) -> Result<Vec<(usize, String)>, Undelivered> {
+    let (mut refused, mut places, mut together, mut bytes) = (Vec::new(), Vec::new(), RawArrayBuf::new(), 0);
+    let count = updates.len();
+    for (number, (place, update)) in updates.into_iter().enumerate() {
+        match RawDocumentBuf::from_document(&update) {
+            Ok(update) => {
+                bytes += update.as_bytes().len();
+                places.push(place);
+                together.push(update);
+            }
+            Err(why) => refused.push((place, why.to_string())),
+        }
+        if bytes > TOGETHER || number + 1 == count {
+            bytes = 0;
+            let (places, updates) = (std::mem::take(&mut places), std::mem::replace(&mut together, RawArrayBuf::new()));
+            refused.extend(updated_together(database, name, &places, updates)?);
+        }
+    }
+    Ok(refused)
+}
+
+fn updated_together(
+    database: &Database,
+    name: &str,
+    places: &[usize],
+    updates: RawArrayBuf,
+) -> Result<Vec<(usize, String)>, Undelivered> {
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let concern = rawdoc! {"w": "majority", "j": true};
+    let command = rawdoc! {"update": name, "updates": updates, "ordered": false, "writeConcern": concern};
+    let answer = database.run_raw_command(command).run().map_err(|error| failed(&error))?;
     if let Ok(concern) = answer.get_document("writeConcernError") {
         return Err(Undelivered::Now(concern.get_str("errmsg").unwrap_or("it is not sure to keep it").into()));
     }
+    let mut refused = Vec::new();
     for error in answer.get_array("writeErrors").into_iter().flatten().filter_map(Bson::as_document) {
         let why = error.get_str("errmsg").unwrap_or("it is refused").to_string();
-        let place = error.get_i32("index").ok().and_then(|index| sent.get(usize::try_from(index).ok()?));
+        let place = error.get_i32("index").ok().and_then(|index| places.get(usize::try_from(index).ok()?));
         match (error.get_i32("code"), place) {
             (Ok(DUPLICATE_KEY), _) | (_, None) => return Err(Undelivered::Now(why)),
             (_, Some(place)) => refused.push((*place, why)),

@@ -17,8 +17,6 @@ use super::{Sink, Undelivered};
 
 /// Documents that are delivered together, at most.
 pub const BATCH: usize = 2000;
-/// And bytes, roughly; MongoDB takes 16 MB.
-const BYTES: usize = 4 << 20;
 /// Between the first two attempts; doubled from one to the next.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -99,7 +97,7 @@ impl Outlet {
     pub fn deliver(&mut self, number: u64, documents: &[Value]) -> Result<()> {
         let begun = Instant::now();
         loop {
-            batches(documents).try_for_each(|batch| self.attempt(|sink| sink.deliver(batch)))?;
+            documents.chunks(BATCH).try_for_each(|batch| self.attempt(|sink| sink.deliver(batch)))?;
             if self.attempt(|sink| sink.confirm())? {
                 break;
             }
@@ -132,30 +130,6 @@ impl Outlet {
         file.write_all(&serde_json::to_vec(&self.cursor)?)?;
         file.sync_data()?;
         Ok(std::fs::rename(&part, &self.path)?)
-    }
-}
-
-/// What is delivered together: at most [`BATCH`] documents, and [`BYTES`] where one has not more by itself.
-pub fn batches(mut documents: &[Value]) -> impl Iterator<Item = &[Value]> {
-    std::iter::from_fn(move || {
-        let sizes = documents.iter().take(BATCH).scan(0, |all, document| {
-            *all += size(document);
-            Some(*all)
-        });
-        let count = sizes.take_while(|all| *all <= BYTES).count().max(1);
-        let (batch, rest) = documents.split_at_checked(count)?;
-        documents = rest;
-        Some(batch)
-    })
-}
-
-/// Bytes that a value takes, roughly.
-fn size(value: &Value) -> usize {
-    match value {
-        Value::String(text) => text.len(),
-        Value::Array(list) => list.iter().map(size).sum(),
-        Value::Object(map) => map.iter().map(|(key, value)| key.len() + size(value)).sum(),
-        _ => 8,
     }
 }
 
@@ -228,17 +202,6 @@ mod tests {
         assert_eq!(second.deliver(6, &[Value::Null]).expect_err("because it has no patience").to_string(), "not now");
         drop(second);
         assert_eq!(good(0, 0).next(), 6);
-    }
-
-    #[test]
-    fn a_batch_has_so_many_documents_and_bytes() {
-        let of = |lengths: &[usize]| {
-            let documents: Vec<Value> = lengths.iter().map(|length| "x".repeat(*length).into()).collect();
-            batches(&documents).map(<[Value]>::len).collect::<Vec<_>>()
-        };
-        assert_eq!(of(&[]), [0; 0]);
-        assert_eq!(of(&[1; BATCH + 1]), [BATCH, 1]);
-        assert_eq!(of(&[BYTES, 1, BYTES - 1, 1, BYTES + 1, BYTES + 1]), [1, 2, 1, 1, 1]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use redis::{Client, Cmd, Connection, ErrorKind, IntoConnectionInfo, RedisError, 
 use serde_json::Value;
 
 use super::Undelivered;
-use crate::formats::flowcept::packed;
+use crate::formats::flowcept::pack;
 
 /// Documents that are sent together.
 const TOGETHER: usize = 200;
@@ -83,28 +83,45 @@ impl Server {
     }
 }
 
-/// Sends each document with its request, which lacks it; the server has some in hand while the next are made. What it answers to one
-/// that is not the first error.
+/// Sends documents, each as the last argument of this request, until they have so many bytes; how many it has sent. The server has
+/// some in hand while the next are made. What it answers to one that is not the first error.
 fn send(
     connection: &mut Connection,
-    request: &Cmd,
+    request: &mut Cmd,
     documents: &[Value],
+    bytes: usize,
     mut answered: impl FnMut(Answer) -> Result<(), Undelivered>,
-) -> Result<(), Undelivered> {
+) -> Result<usize, Undelivered> {
     let mut answers = |connection: &mut Connection, count| {
         (0..count)
             .try_for_each(|_| answered(connection.recv_response().and_then(Answer::extract_error).map_err(failed)?))
     };
-    let mut unanswered = 0;
-    let mut requests = Vec::new();
+    // As it begins, whatever the argument is.
+    let mut begin = request.arg("").get_packed_command();
+    begin.truncate(begin.len() - "$0\r\n\r\n".len());
+    let (mut sent, mut sent_bytes, mut unanswered) = (0, 0, 0);
+    let (mut requests, mut message) = (Vec::new(), Vec::new());
     for documents in documents.chunks(TOGETHER) {
         requests.clear();
-        documents.iter().for_each(|document| request.clone().arg(packed(document)).write_packed_command(&mut requests));
+        for document in documents {
+            message.clear();
+            pack(document, &mut message);
+            requests.extend_from_slice(&begin);
+            requests.extend_from_slice(format!("${}\r\n", message.len()).as_bytes());
+            requests.extend_from_slice(&message);
+            requests.extend_from_slice(b"\r\n");
+        }
         connection.send_packed_command(&requests).map_err(failed)?;
         answers(connection, unanswered)?;
         unanswered = documents.len();
+        sent += documents.len();
+        sent_bytes += requests.len();
+        if sent_bytes >= bytes {
+            break;
+        }
     }
-    answers(connection, unanswered)
+    answers(connection, unanswered)?;
+    Ok(sent)
 }
 
 fn connected(client: &Client) -> Result<Connection, Undelivered> {

@@ -15,8 +15,10 @@ use super::{Server, failed, send};
 use crate::sinks::{Queue, Sink, Undelivered};
 
 /// What may wait in the server for its slowest subscriber before more is sent: Redis drops a subscriber for whom 32 MB wait, or
-/// 8 MB for a minute (`client-output-buffer-limit pubsub`). What is delivered together comes to it.
-const BACKLOG: u64 = 2 << 20;
+/// 8 MB for a minute (`client-output-buffer-limit pubsub`).
+const BACKLOG: u64 = 4 << 20;
+/// Bytes that are sent between two looks at that.
+const LOOK: usize = 1 << 20;
 
 /// Publishes to a channel.
 pub struct Channel {
@@ -70,30 +72,36 @@ impl Sink for Channel {
 
     fn deliver(&mut self, documents: &[Value]) -> Result<(), Undelivered> {
         let (name, seen) = (&self.name, &mut self.seen);
-        let look = self.server.with(
+        let subscribers = self.server.with(
             |connection| seen.connected(connection),
             |connection| {
-                let look = Look::at(connection)?;
-                if look.waiting > BACKLOG {
-                    let waiting = look.waiting;
-                    return Err(Undelivered::Now(format!(
-                        "a subscriber of its channels does not keep up: {waiting} bytes wait for it"
-                    )));
-                }
-                let mut publish = redis::cmd("PUBLISH");
-                publish.arg(name);
-                send(connection, &publish, documents, |receivers| match receivers {
-                    Answer::Int(0) => {
-                        let why = format!("nobody is subscribed to the channel {name}: start a consumer");
-                        Err(Undelivered::Now(why))
+                let (mut rest, mut subscribers) = (documents, BTreeSet::new());
+                loop {
+                    let look = Look::at(connection)?;
+                    subscribers.extend(look.subscribers);
+                    if look.waiting > BACKLOG {
+                        let waiting = look.waiting;
+                        return Err(Undelivered::Now(format!(
+                            "a subscriber of its channels does not keep up: {waiting} bytes wait for it"
+                        )));
                     }
-                    _ => Ok(()),
-                })?;
-                Ok(look)
+                    let mut publish = redis::cmd("PUBLISH");
+                    let sent = send(connection, publish.arg(name), rest, LOOK, |receivers| match receivers {
+                        Answer::Int(0) => {
+                            let why = format!("nobody is subscribed to the channel {name}: start a consumer");
+                            Err(Undelivered::Now(why))
+                        }
+                        _ => Ok(()),
+                    })?;
+                    rest = &rest[sent..];
+                    if rest.is_empty() {
+                        return Ok(subscribers);
+                    }
+                }
             },
         )?;
         self.seen.is_open = true;
-        self.seen.subscribers.extend(look.subscribers);
+        self.seen.subscribers.extend(subscribers);
         Ok(())
     }
 

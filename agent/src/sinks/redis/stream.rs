@@ -49,7 +49,7 @@ impl Sink for Stream {
             |connection| {
                 let mut request = redis::cmd("XADD");
                 request.arg(name).arg("*").arg(FIELD);
-                send(connection, &request, documents, |_| Ok(()))
+                send(connection, &mut request, documents, usize::MAX, |_| Ok(())).map(drop)
             },
         )
     }
