@@ -115,7 +115,8 @@ fn a_workflow_is_told_from_its_begin_to_its_end() {
     until("its end", || has("FINISHED") >= 5 + 6);
 }
 
-/// A server that stands still keeps neither the command nor who waits for it; what it was to have waits.
+/// A server that stands still, and a file that somebody has locked, keep neither the command nor who waits for it, and are waited for
+/// at one time; what they were to have waits.
 #[test]
 fn nobody_waits_for_a_server_that_stands_still() {
     if !need(&["redis-cli"]) {
@@ -123,7 +124,13 @@ fn nobody_waits_for_a_server_that_stands_still() {
     }
     let (work, store) = (work(), tempfile::tempdir().expect("because tests may write temporary files"));
     let server = Server::start(&[]);
-    let settings = format!("mq:\n  host: 127.0.0.1\n  port: {}\n  stream: runs\n", server.port);
+    let settings = format!(
+        "  dump_buffer:\n    enabled: true\n    path: {}/buffer\nmq:\n  host: 127.0.0.1\n  port: {}\n  stream: runs\n",
+        work.path().display(),
+        server.port
+    );
+    let buffer = fs::File::create(work.path().join("buffer")).expect("because the folder is ours");
+    buffer.lock().expect("because nobody else has it");
     let output = scope(|scope| {
         let still = scope.spawn(|| server.pause(Duration::from_secs(9)));
         sleep(Duration::from_millis(500));
@@ -134,11 +141,15 @@ fn nobody_waits_for_a_server_that_stands_still() {
     });
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(7), "{said}");
-    let place = format!("redis://127.0.0.1:{}/0 stream runs", server.port);
-    let wanted = format!("flowcept: {place} has not taken all within 5 seconds; `flowcept ship` goes on there\n");
-    assert!(said.contains(&wanted), "{said}");
+    let places =
+        [format!("redis://127.0.0.1:{}/0 stream runs", server.port), format!("jsonl:{}/buffer", work.path().display())];
+    for place in &places {
+        let wanted = format!("flowcept: {place} has not taken all within 5 seconds; `flowcept ship` goes on there\n");
+        assert!(said.contains(&wanted), "{said}");
+    }
+    drop(buffer);
     let captured = Captured { store, output };
     let file = work.path().join("settings.yaml");
     let told = captured.ask(&["--settings", &file.to_string_lossy(), "ship"]);
-    assert_eq!(told, format!("1 workflows in 2 documents to {place}\n"));
+    assert_eq!(told, places.map(|place| format!("1 workflows in 2 documents to {place}\n")).concat());
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -44,11 +44,9 @@ struct Job {
     stream: Option<String>,
 }
 
-/// The process that delivers to one place.
+/// The process that delivers to one place, until its stdin is closed.
 pub(super) struct Follower {
     process: Child,
-    /// Its end is the end of the run.
-    _goes_on: Option<ChildStdin>,
 }
 
 impl Follower {
@@ -60,33 +58,44 @@ impl Follower {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         // What is typed at the terminal is for the command.
         let mut process = command.process_group(0).spawn()?;
-        let mut stdin = process.stdin.take().context("its stdin")?;
+        let stdin = process.stdin.as_mut().context("its stdin")?;
         writeln!(stdin, "{}", serde_json::to_string(&job)?)?;
-        Ok(Self { process, _goes_on: Some(stdin) })
+        Ok(Self { process })
     }
 
-    /// The run has ended; what the place was given, within [`DRAIN`].
-    pub(super) fn end(mut self) -> Result<Delivered> {
-        drop(self._goes_on.take());
-        let stdout = self.process.stdout.take().context("its stdout")?;
-        let (say, said) = mpsc::channel();
-        thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
+    /// The run has ended; what each place was given, within [`DRAIN`] for all.
+    pub(super) fn end(followers: Vec<Self>) -> impl Iterator<Item = Result<Delivered>> {
         let until = Instant::now() + DRAIN;
-        let next = || said.recv_timeout(until.saturating_duration_since(Instant::now()));
-        let place = next();
-        let last = place.as_ref().map_err(|why| *why).and_then(|_| next());
-        let _ = self.process.kill().and_then(|()| self.process.wait());
-        match last {
-            Ok(last) => serde_json::from_str::<Result<Delivered, String>>(&last)?.map_err(|why| anyhow!(why)),
-            Err(RecvTimeoutError::Timeout) => {
-                let seconds = DRAIN.as_secs();
-                Err(anyhow!("{} has not taken all within {seconds} seconds", place.unwrap_or_default()))
-            }
-            Err(RecvTimeoutError::Disconnected) => Err(place.map_or_else(
-                |_| anyhow!("the process that delivers has ended"),
-                |place| anyhow!("the process that delivers to {place} has ended"),
-            )),
+        let all: Vec<_> = followers.into_iter().map(|mut follower| (follower.says(), follower.process)).collect();
+        all.into_iter().map(move |(says, process)| given(&says, process, until))
+    }
+
+    /// Closes its stdin; the lines that it says.
+    fn says(&mut self) -> mpsc::Receiver<String> {
+        drop(self.process.stdin.take());
+        let (say, says) = mpsc::channel();
+        let lines = self.process.stdout.take().into_iter().flat_map(|stdout| BufReader::new(stdout).lines());
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| say.send(line)));
+        says
+    }
+}
+
+/// What the process says that it has given its place.
+fn given(says: &mpsc::Receiver<String>, mut process: Child, until: Instant) -> Result<Delivered> {
+    let next = || says.recv_timeout(until.saturating_duration_since(Instant::now()));
+    let place = next();
+    let last = place.as_ref().map_err(|why| *why).and_then(|_| next());
+    let _ = process.kill().and_then(|()| process.wait());
+    match last {
+        Ok(last) => serde_json::from_str::<Result<Delivered, String>>(&last)?.map_err(|why| anyhow!(why)),
+        Err(RecvTimeoutError::Timeout) => {
+            let seconds = DRAIN.as_secs();
+            Err(anyhow!("{} has not taken all within {seconds} seconds", place.unwrap_or_default()))
         }
+        Err(RecvTimeoutError::Disconnected) => Err(place.map_or_else(
+            |_| anyhow!("the process that delivers has ended"),
+            |place| anyhow!("the process that delivers to {place} has ended"),
+        )),
     }
 }
 
@@ -122,10 +131,10 @@ fn delivered(store: &Store, job: &Job, ended: &mpsc::Receiver<()>) -> Result<Del
             continue;
         }
         let begun = Instant::now();
-        let new = growing.tell().unwrap_or_default();
+        let new = growing.tell();
         pause = PAUSE.max(begun.elapsed() * SHARE);
         // What is not taken now comes the next time, or at the end.
-        let _ = growing.deliver(&new, &mut *sink);
+        let _ = new.map(|new| growing.deliver(&new, &mut *sink));
     }
     ship::deliver(store, sink, PATIENCE, Some(Instant::now() + PATIENCE))
 }
@@ -139,11 +148,13 @@ struct Growing<'a> {
     lineage: Lineage,
     /// What was delivered of each document, by its id.
     sent: HashMap<String, u64>,
+    /// All that was told has been delivered.
+    is_sent: bool,
 }
 
 impl<'a> Growing<'a> {
     fn of(store: &'a Store, id: Uuid) -> Self {
-        Self { store, id, log: None, lineage: Lineage::default(), sent: HashMap::new() }
+        Self { store, id, log: None, lineage: Lineage::default(), sent: HashMap::new(), is_sent: false }
     }
 
     /// Documents that are new, or not what was delivered.
@@ -154,7 +165,12 @@ impl<'a> Growing<'a> {
         let mut documents = match &mut self.log {
             Some((tail, _)) if tail.bytes() > LONGEST => Vec::new(),
             Some((tail, workflow)) => {
-                tail.read()?.into_iter().for_each(|observation| self.lineage.apply(observation));
+                let new = tail.read()?;
+                if new.is_empty() && self.is_sent {
+                    return Ok(Vec::new());
+                }
+                self.is_sent = false;
+                new.into_iter().for_each(|observation| self.lineage.apply(observation));
                 let told = self.lineage.tell();
                 let bases = self.store.bases(&told)?;
                 flowcept::so_far(workflow, &told, &|file| bases.get(file).copied().unwrap_or(0))
@@ -173,6 +189,7 @@ impl<'a> Growing<'a> {
             sink.deliver(batch)?;
             self.sent.extend(batch.iter().map(|document| (id(document).into(), hash(document))));
         }
+        self.is_sent = true;
         Ok(())
     }
 }

@@ -195,7 +195,7 @@ fn conclude(job: &Job<'_>, followers: Vec<Follower>, kept: Result<String>, code:
         Ok(_) => {}
         Err(error) => say(&format!("flowcept: {error:#}\n")),
     }
-    followers.into_iter().for_each(|follower| delivered(job, follower));
+    Follower::end(followers).for_each(|done| tell_delivery(job, done));
     Ok(ExitCode::from(code))
 }
 
@@ -213,9 +213,8 @@ fn followers(job: &Job<'_>, workflow: Uuid) -> Vec<Follower> {
     job.settings.places().into_iter().filter_map(start).collect()
 }
 
-/// What they have delivered.
-fn delivered(job: &Job<'_>, follower: Follower) {
-    match follower.end() {
+fn tell_delivery(job: &Job<'_>, done: Result<Delivered>) {
+    match done {
         Ok(Delivered { place, workflows, left: 0, .. }) => {
             if !job.args.quiet {
                 say(&format!("  delivered {workflows} workflows to {place}\n"));

@@ -157,7 +157,7 @@ fn files_joined(database: &Database, changes: &[Change<'_>]) -> Result<Vec<(usiz
     for (place, object) in
         changes.iter().enumerate().flat_map(|(place, c)| objects::of(c).into_iter().map(move |o| (place, o)))
     {
-        match bson(Table::Workflows, objects::NAME, &object.row.into()) {
+        match bson(Table::Workflows, objects::NAME, &object.row) {
             Ok(row) => {
                 let joins = if object.is_made { "$set" } else { "$setOnInsert" };
                 updates.push((place, doc! {"q": {objects::KEY: object.id}, "u": {joins: row}, "upsert": true}));
@@ -171,37 +171,41 @@ fn files_joined(database: &Database, changes: &[Change<'_>]) -> Result<Vec<(usiz
 
 /// Makes updates, each for a change of this place; those that are refused.
 fn updated(database: &Database, name: &str, updates: Vec<(usize, Row)>) -> Result<Vec<(usize, String)>, Undelivered> {
-    let (mut refused, mut places, mut together, mut bytes) = (Vec::new(), Vec::new(), RawArrayBuf::new(), 0);
-    let count = updates.len();
-    for (number, (place, update)) in updates.into_iter().enumerate() {
+    let (mut encoded, mut refused) = (Vec::with_capacity(updates.len()), Vec::new());
+    for (place, update) in updates {
         match RawDocumentBuf::from_document(&update) {
-            Ok(update) => {
-                bytes += update.as_bytes().len();
-                places.push(place);
-                together.push(update);
-            }
+            Ok(update) => encoded.push((place, update)),
             Err(why) => refused.push((place, why.to_string())),
         }
-        if bytes > TOGETHER || number + 1 == count {
-            bytes = 0;
-            let (places, updates) = (std::mem::take(&mut places), std::mem::replace(&mut together, RawArrayBuf::new()));
-            refused.extend(updated_together(database, name, &places, updates)?);
-        }
+    }
+    for part in parts(&encoded, |(_, update)| update.as_bytes().len()) {
+        refused.extend(updated_together(database, name, part)?);
     }
     Ok(refused)
+}
+
+/// Parts of at most [`TOGETHER`] bytes, where one has not more by itself.
+fn parts<T>(mut all: &[T], size: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let sizes = all.iter().scan(0, |bytes, one| {
+            *bytes += size(one);
+            Some(*bytes)
+        });
+        let count = sizes.take_while(|bytes| *bytes <= TOGETHER).count().max(1);
+        let (part, rest) = all.split_at_checked(count)?;
+        all = rest;
+        Some(part)
+    })
 }
 
 fn updated_together(
     database: &Database,
     name: &str,
-    places: &[usize],
-    updates: RawArrayBuf,
+    updates: &[(usize, RawDocumentBuf)],
 ) -> Result<Vec<(usize, String)>, Undelivered> {
-    if places.is_empty() {
-        return Ok(Vec::new());
-    }
+    let all: RawArrayBuf = updates.iter().map(|(_, update)| update.clone()).collect();
     let concern = rawdoc! {"w": "majority", "j": true};
-    let command = rawdoc! {"update": name, "updates": updates, "ordered": false, "writeConcern": concern};
+    let command = rawdoc! {"update": name, "updates": all, "ordered": false, "writeConcern": concern};
     let answer = database.run_raw_command(command).run().map_err(|error| failed(&error))?;
     if let Ok(concern) = answer.get_document("writeConcernError") {
         return Err(Undelivered::Now(concern.get_str("errmsg").unwrap_or("it is not sure to keep it").into()));
@@ -209,10 +213,10 @@ fn updated_together(
     let mut refused = Vec::new();
     for error in answer.get_array("writeErrors").into_iter().flatten().filter_map(Bson::as_document) {
         let why = error.get_str("errmsg").unwrap_or("it is refused").to_string();
-        let place = error.get_i32("index").ok().and_then(|index| places.get(usize::try_from(index).ok()?));
+        let place = error.get_i32("index").ok().and_then(|index| updates.get(usize::try_from(index).ok()?));
         match (error.get_i32("code"), place) {
             (Ok(DUPLICATE_KEY), _) | (_, None) => return Err(Undelivered::Now(why)),
-            (_, Some(place)) => refused.push((*place, why)),
+            (_, Some((place, _))) => refused.push((*place, why)),
         }
     }
     Ok(refused)
@@ -357,6 +361,13 @@ mod tests {
         let used = doc! {"$mergeObjects": [before, {"$literal": {"$a": "$b", "c.d": 1}}]};
         let wanted = doc! {"$replaceWith": {"$mergeObjects": ["$$ROOT", {"$literal": plain}, {"used": used}]}};
         assert_eq!(of(&fields), [wanted]);
+    }
+
+    #[test]
+    fn a_part_has_so_many_bytes() {
+        let of = |sizes: &[usize]| parts(sizes, |size| *size).map(<[usize]>::len).collect::<Vec<_>>();
+        assert_eq!(of(&[]), [0; 0]);
+        assert_eq!(of(&[TOGETHER, 1, TOGETHER - 1, 1, TOGETHER + 1, TOGETHER + 1]), [1, 2, 1, 1, 1]);
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! The data files that a task used and made, as Flowcept's collection `objects` has files: what they were, without what was in them.
 //! One that some task made is what that says of it, whoever used it.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::super::table::Table;
-use super::Change;
+use super::{Change, Table};
 
 /// What the collection is called.
 pub(super) const NAME: &str = "objects";
@@ -17,7 +16,7 @@ pub(super) const INDEXES: &[&str] = &[KEY, "workflow_id", "task_id", "campaign_i
 /// A file of a task.
 pub(super) struct Object {
     pub(super) id: String,
-    pub(super) row: Map<String, Value>,
+    pub(super) row: Value,
     /// The task has made it.
     pub(super) is_made: bool,
 }
@@ -39,7 +38,7 @@ pub(super) fn of((table, _, task): &Change<'_>) -> Vec<Object> {
             for (name, field) in [("task_id", whose), ("workflow_id", "workflow_id"), ("campaign_id", "campaign_id")] {
                 row[name] = task.get(field).cloned().unwrap_or_default();
             }
-            Some(Object { id, row: row.as_object().cloned()?, is_made })
+            Some(Object { id, row, is_made })
         })
     });
     lists.collect()
