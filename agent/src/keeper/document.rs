@@ -317,14 +317,21 @@ fn write(out: &mut Vec<u8>, value: &ValueRef<'_>, field: &str, depth: usize) -> 
     Ok(())
 }
 
-/// What is stored once a document has come to what is there. Later fields win, tables are joined, and who has ended stays so.
+/// What is stored once a document has come to what is there. Later fields win, and tables are joined; where it says that what has ended
+/// still goes on, it was late, and only adds what is not there.
 pub fn merged(before: Option<Value>, document: &Document) -> Cow<'_, str> {
     let Some(Value::Object(mut all)) = before else { return Cow::Borrowed(&document.row) };
-    let has_ended = all.get("status").and_then(Value::as_str).is_some_and(|status| ENDS.contains(&status));
-    for (name, value) in document.fields() {
+    let fields = document.fields();
+    let has_ended = |status: Option<&Value>| status.and_then(Value::as_str).map(|status| ENDS.contains(&status));
+    let is_late = has_ended(fields.get("status")) == Some(false) && has_ended(all.get("status")) == Some(true);
+    for (name, value) in fields {
         match (all.get_mut(&name), value) {
+            (Some(Value::Object(there)), Value::Object(new)) if is_late => {
+                let new = new.into_iter().filter(|(name, _)| !there.contains_key(name)).collect::<Vec<_>>();
+                there.extend(new);
+            }
             (Some(Value::Object(there)), Value::Object(new)) => there.extend(new),
-            (Some(_), status) if name == "status" && has_ended && !ENDS.iter().any(|end| status == *end) => {}
+            (Some(_), _) if is_late => {}
             (_, value) => drop(all.insert(name, value)),
         }
     }
@@ -346,6 +353,24 @@ mod tests {
             Ok(Message::Document(document)) => *document,
             other => panic!("{value}: {other:?}"),
         }
+    }
+
+    #[test]
+    fn what_is_late_adds_what_is_not_there() {
+        let begin = json!({"type": "task", "task_id": "t", "status": "RUNNING", "activity_id": "begin", "hostname": "h",
+            "used": {"b": 2}, "generated": {"a": 0, "c": 3}});
+        let end =
+            json!({"type": "task", "task_id": "t", "status": "FINISHED", "activity_id": "end", "generated": {"a": 1}});
+        let join = |first: &Value, then: &Value| -> Value {
+            let row = merged(Some(document(first).fields().into()), &document(then)).into_owned();
+            serde_json::from_str(&row).expect("because it was written as JSON")
+        };
+        let wanted = json!({"task_id": "t", "status": "FINISHED", "activity_id": "end", "hostname": "h", "used": {"b": 2},
+            "generated": {"a": 1, "c": 3}, "finished": true, "running": true});
+        assert_eq!((join(&begin, &end), join(&end, &begin)), (wanted.clone(), wanted));
+        // What does not say how far it is comes after what is there.
+        let more = json!({"type": "task", "task_id": "t", "activity_id": "more"});
+        assert_eq!(join(&end, &more)["activity_id"], "more");
     }
 
     #[test]

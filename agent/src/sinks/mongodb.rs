@@ -246,10 +246,11 @@ fn failed(error: &mongodb::error::Error) -> Undelivered {
     }
 }
 
-/// The update that joins a document with what is there, as far as there is something: tables are joined, other fields are replaced,
-/// and who has ended stays so. Values are literal: in an update as this a text that begins with `$` would be a field's name.
+/// The update that joins a document with what is there: later fields win, and tables are joined; where it says that what has ended still
+/// goes on, it was late, and only adds what is not there. Values are literal: in an update as this a text that begins with `$` would be a
+/// field's name.
 fn pipeline(table: Table, fields: &Map<String, Value>) -> Result<Vec<Row>, String> {
-    let (mut plain, mut computed) = (Row::new(), Row::new());
+    let (mut plain, mut tables, mut late_tables) = (Row::new(), Row::new(), Row::new());
     for (name, value) in fields {
         let value = bson(table, name, value)?;
         // Only these can be named in an expression.
@@ -259,16 +260,21 @@ fn pipeline(table: Table, fields: &Map<String, Value>) -> Result<Vec<Row>, Strin
                 let there = format!("${name}");
                 let is_table = doc! {"$eq": [{"$type": &there}, "object"]};
                 let before = doc! {"$cond": [is_table, &there, {"$literal": {}}]};
-                computed.insert(name, doc! {"$mergeObjects": [before, {"$literal": new}]});
-            }
-            Bson::String(status) if name == "status" && !ENDS.contains(&&**status) => {
-                let has_ended = doc! {"$in": ["$status", ENDS.to_vec()]};
-                computed.insert(name, doc! {"$cond": [has_ended, "$status", {"$literal": status}]});
+                tables.insert(name, doc! {"$mergeObjects": [&before, {"$literal": new}]});
+                late_tables.insert(name, doc! {"$mergeObjects": [{"$literal": new}, before]});
             }
             _ => drop(plain.insert(name, value)),
         }
     }
-    Ok(vec![doc! {"$replaceWith": {"$mergeObjects": ["$$ROOT", {"$literal": plain}, computed]}}])
+    let plain = doc! {"$literal": plain};
+    let goes_on = fields.get("status").and_then(Value::as_str).is_some_and(|status| !ENDS.contains(&status));
+    let joined = doc! {"$mergeObjects": ["$$ROOT", &plain, tables]};
+    if !goes_on {
+        return Ok(vec![doc! {"$replaceWith": joined}]);
+    }
+    let has_ended = doc! {"$in": ["$status", ENDS.to_vec()]};
+    let late = doc! {"$mergeObjects": [plain, "$$ROOT", late_tables]};
+    Ok(vec![doc! {"$replaceWith": {"$cond": [has_ended, late, joined]}}])
 }
 
 /// A value as Flowcept stores it there: times of tasks as dates, to the millisecond.
@@ -382,9 +388,12 @@ mod tests {
     }
 
     #[test]
-    fn who_has_ended_stays_so() {
-        let running = of(&json!({"status": "RUNNING"}))[0].to_string();
-        assert!(running.contains(r#""$in": ["$status", ["FINISHED", "ERROR"]]"#), "{running}");
+    fn what_is_late_adds_what_is_not_there() {
+        let plain = doc! {"$literal": {"status": "RUNNING"}};
+        let has_ended = doc! {"$in": ["$status", ["FINISHED", "ERROR"]]};
+        let late = doc! {"$mergeObjects": [&plain, "$$ROOT", {}]};
+        let joined = doc! {"$mergeObjects": ["$$ROOT", plain, {}]};
+        assert_eq!(of(&json!({"status": "RUNNING"})), [doc! {"$replaceWith": {"$cond": [has_ended, late, joined]}}]);
         assert!(!of(&json!({"status": "ERROR"}))[0].to_string().contains("$cond"));
     }
 
