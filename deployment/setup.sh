@@ -4,7 +4,7 @@
 set -eu
 
 RUST_MINOR=95 # Rust 1.95, as rust-version in Cargo.toml
-PACKAGES="libbpf-dev libelf-dev zlib1g-dev libssl-dev libcurl4-openssl-dev pkg-config gcc g++ cmake make git strace python3 python3-venv rsync zstd bindfs btrfs-progs perl sqlite3 curl ca-certificates jq openssl redis-tools maven systemd"
+PACKAGES="libbpf-dev libelf-dev zlib1g-dev libssl-dev libcurl4-openssl-dev pkg-config gcc g++ cmake make git strace python3 python3-venv rsync zstd bindfs btrfs-progs perl sqlite3 curl ca-certificates jq openssl redis-tools maven systemd logrotate"
 # What RabbitMQ's own package wants; that one would start a server for the whole machine, so tests unpack it for themselves.
 PACKAGES="$PACKAGES erlang-base erlang-crypto erlang-eldap erlang-inets erlang-mnesia erlang-os-mon erlang-parsetools erlang-public-key erlang-runtime-tools erlang-ssl erlang-syntax-tools erlang-tools erlang-xmerl"
 

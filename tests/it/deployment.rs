@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
+use std::sync::mpsc::{RecvTimeoutError::Timeout, channel};
+use std::thread::scope;
+use std::time::{Duration, Instant};
 
 use harness::flowcept::Flowcept;
 use harness::host::{need, root};
 use harness::kafka;
 use harness::python::python;
-use harness::run::until;
+use harness::run::{Captured, until};
 use harness::server::{Process, free_port};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -147,4 +150,59 @@ fn the_unit_is_valid() {
     fs::write(&unit, text.replace("/usr/local/bin/flowcept", "/bin/true")).expect("because the folder is ours");
     let verified = Command::new("systemd-analyze").arg("verify").arg(&unit).output().expect("because it is there");
     assert!(verified.status.success() && verified.stderr.is_empty(), "{}", String::from_utf8_lossy(&verified.stderr));
+}
+
+/// logrotate, by our file for it, while workflows come to a file: each document is in one of them, as it was sent.
+#[test]
+fn a_file_is_rotated_while_it_grows() {
+    if !need(&["logrotate", "zcat"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("because tests may write temporary files");
+    let at = |name: &str| folder.path().join(name);
+    let ours = fs::read_to_string(root().join("deployment/flowcept-jsonl.logrotate")).expect("because it is there");
+    let here = ours.replace("/var/lib/flowcept/", &format!("{}/", folder.path().display()));
+    fs::write(at("logrotate.conf"), here).expect("because the folder is ours");
+    let rotate = || {
+        let mut logrotate = Command::new("logrotate");
+        let output = logrotate.arg("--force").arg("--state").arg(at("state")).arg(at("logrotate.conf")).output();
+        assert!(output.as_ref().is_ok_and(|output| output.status.success()), "{output:?}");
+    };
+    let to = format!("jsonl:{}", at("buffer.jsonl").display());
+    let (mut sent, work) = (Vec::new(), tempfile::tempdir().expect("because tests may write temporary files"));
+    let captured = scope(|scope| {
+        let (done, goes_on) = channel::<()>();
+        // Names are by the second.
+        scope.spawn(move || {
+            while goes_on.recv_timeout(Duration::from_millis(1100)).is_err_and(|e| e == Timeout) {
+                rotate()
+            }
+        });
+        let mut store = tempfile::tempdir().expect("because tests may write temporary files");
+        let begun = Instant::now();
+        loop {
+            let captured = Captured::into(store, &["true"], work.path(), &[]);
+            shipped(&captured, &["--to", &to]);
+            sent.push(captured.ask(&["export", "last"]));
+            if begun.elapsed() > Duration::from_secs(5) {
+                drop(done);
+                return captured;
+            }
+            store = captured.store;
+        }
+    });
+    drop(captured);
+    let mut files: Vec<_> =
+        fs::read_dir(folder.path()).expect("because it is there").flatten().map(|f| f.path()).collect();
+    files.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("buffer.")));
+    let packed = files.iter().filter(|path| path.extension().is_some_and(|e| e == "gz")).count();
+    assert!(packed >= 2, "{files:?}");
+    let output = Command::new("zcat").arg("--force").args(&files).output().expect("because it is there");
+    let found = String::from_utf8_lossy(&output.stdout).into_owned();
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(String::from).collect();
+        lines.sort_unstable();
+        lines
+    };
+    assert_eq!(sorted(&found), sorted(&sent.concat()));
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::{codegen, tidy};
 
 /// What the tests may not skip here, unless the caller has said so otherwise.
-const REQUIRED: &str = "apt-get,bindfs,bpf,cc,curl,epmd,java,mkfs.btrfs,mvn,openssl,perl,python,redis-cli,rsync,sqlite3,strace,systemd-analyze,zstd";
+const REQUIRED: &str = "apt-get,bindfs,bpf,cc,curl,epmd,java,logrotate,mkfs.btrfs,mvn,openssl,perl,python,redis-cli,rsync,sqlite3,strace,systemd-analyze,zstd";
 
 /// What more they may not skip on Debian, which has a browser as a package.
 const BROWSER: &str = "chromium,chromedriver";
