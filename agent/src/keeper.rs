@@ -3,6 +3,7 @@
 
 pub mod database;
 pub mod document;
+mod msgpack;
 pub mod quarantine;
 mod writer;
 
@@ -66,6 +67,8 @@ pub fn keep(
     if let Err(Undelivered::Ever(why)) = database.keep(&[]) {
         bail!("{why}");
     }
+    // While some are written it gives others.
+    let buffer = Buffer { messages: buffer.messages.min(queue.most() / 2), ..buffer };
     scope(|scope| {
         let mut keeper = Keeper {
             queue,

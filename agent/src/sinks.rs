@@ -48,6 +48,11 @@ pub trait Queue {
     /// Says that the oldest so many of the messages that are not settled have been kept somewhere.
     fn settle(&mut self, count: usize) -> Result<(), Undelivered>;
 
+    /// How many it gives before some of them are settled, at most.
+    fn most(&self) -> usize {
+        usize::MAX
+    }
+
     /// Whether it gives again what was not settled, if need be to somebody else.
     fn keeps(&self) -> bool;
 }

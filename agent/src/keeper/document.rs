@@ -6,10 +6,10 @@
 
 use std::borrow::Cow;
 
-use rmpv::ValueRef;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::msgpack::{self, next, whole};
 use crate::sinks::table::{ENDS, TIMES, Table};
 
 /// What is kept.
@@ -52,7 +52,7 @@ const TABLES: [&str; 5] = ["used", "generated", "custom_metadata", "telemetry_at
 
 /// A message as a line of JSON; why it is none.
 pub fn line(bytes: &[u8]) -> Result<String, String> {
-    written(&fields(bytes)?, bytes.len())
+    written(&fields(bytes)?, Leaves::default(), bytes.len())
 }
 
 /// A message as JSON; why it is none.
@@ -71,7 +71,7 @@ pub fn read(bytes: &[u8], drops_empty: bool) -> Result<Message, String> {
         Some("object") => return Ok(Message::Other),
         Some("flowcept_control") => {
             let stops = get(&fields, "info").and_then(text) == Some("stop_document_inserter");
-            let to_all = get(&fields, "exec_bundle_id").is_none_or(|id| *id == ValueRef::Nil);
+            let to_all = get(&fields, "exec_bundle_id").is_none_or(|id| value(id) == msgpack::Value::Nil);
             return Ok(if stops && to_all { Message::Stop } else { Message::Other });
         }
         Some(other) => return Err(format!("its type is unknown: {other:?}")),
@@ -84,21 +84,18 @@ pub fn read(bytes: &[u8], drops_empty: bool) -> Result<Message, String> {
     if get(&fields, "status").is_some_and(|status| text(status).is_none()) {
         return Err("`status` is no text".into());
     }
-    let is_time = |time: &ValueRef<'_>| {
-        matches!(time, ValueRef::Integer(_) | ValueRef::F32(_) | ValueRef::F64(_) | ValueRef::Nil)
+    let is_time = |time: &[u8]| {
+        use msgpack::Value as Is;
+        matches!(value(time), Is::Integer(_) | Is::Unsigned(_) | Is::Real(_) | Is::Nil)
     };
     if let Some(time) = TIMES.iter().find(|time| get(&fields, time).is_some_and(|value| !is_time(value))) {
         return Err(format!("`{time}` is no number of seconds"));
     }
     if table == Table::Tasks {
-        curate(&mut fields);
+        curate(&mut fields)?;
     }
-    if drops_empty {
-        fields.retain_mut(|(_, field)| match field {
-            Field::Sent(value) => !is_empty(value),
-            _ => true,
-        });
-    }
+    let leaves = Leaves { empty: drops_empty, ..Leaves::default() };
+    fields.retain(|(_, field)| !matches!(field, Field::Sent(value) if leaves.out(value)));
     let name = table.key();
     let id = match fields.iter().rev().find(|(key, _)| key == name).map(|(_, field)| field) {
         Some(Field::Sent(value)) => text(value).filter(|id| !id.is_empty()).map(str::to_string),
@@ -111,7 +108,7 @@ pub fn read(bytes: &[u8], drops_empty: bool) -> Result<Message, String> {
         }
         None => None,
     };
-    let row = written(&fields, bytes.len())?;
+    let row = written(&fields, leaves, bytes.len())?;
     let id = id.ok_or_else(|| format!("`{name}` is no text"))?;
     if id.len() > LONGEST_ID {
         return Err(format!("`{name}` has {} bytes, and a key of LMDB at most {LONGEST_ID}", id.len()));
@@ -124,60 +121,71 @@ type Fields<'a> = Vec<(Cow<'a, str>, Field<'a>)>;
 
 /// What is in a field.
 enum Field<'a> {
-    /// As it came.
-    Sent(ValueRef<'a>),
-    /// That as the only field, `arg0`, of a map.
-    Argument(ValueRef<'a>),
+    /// A value as it came.
+    Sent(&'a [u8]),
+    /// A map as it came, without maps in it that have nothing in them, and `used` without its `workflow_id`.
+    Table(&'a [u8]),
+    /// A value as the only field, `arg0`, of a map.
+    Argument(&'a [u8]),
     /// A text that was not sent.
     Text(String),
     /// `true`, which was not sent.
     Flag,
 }
 
-fn fields(bytes: &[u8]) -> Result<Fields<'_>, String> {
+fn fields(mut bytes: &[u8]) -> Result<Fields<'_>, String> {
     if bytes.len() > LARGEST {
         return Err(format!("it has {} bytes, and a document at most {LARGEST}", bytes.len()));
     }
-    let mut rest = bytes;
-    let value = rmpv::decode::read_value_ref(&mut rest).map_err(|e| format!("it is no msgpack: {e}"))?;
-    if !rest.is_empty() {
-        return Err(format!("{} bytes follow the message", rest.len()));
+    let torn = |why| format!("it is no msgpack: {why}");
+    let count = match next(&mut bytes).map_err(torn)? {
+        msgpack::Value::Map(count) => count,
+        _ => return Err("it is no map".into()),
+    };
+    // Each has two bytes at least.
+    let mut fields = Fields::with_capacity(count.min(bytes.len() / 2));
+    for _ in 0..count {
+        let key = next(&mut bytes).map_err(torn)?;
+        let key = key.text().ok_or("the message has a key that is no text")?;
+        fields.push((key.into(), Field::Sent(whole(&mut bytes).map_err(torn)?)));
     }
-    let ValueRef::Map(pairs) = value else { return Err("it is no map".into()) };
-    let fields = pairs.into_iter().map(|(key, value)| match key {
-        ValueRef::String(key) => key.into_str().map(|key| (Cow::Borrowed(key), Field::Sent(value))),
-        _ => None,
-    });
-    fields.collect::<Option<_>>().ok_or_else(|| "the message has a key that is no text".into())
+    if !bytes.is_empty() {
+        return Err(format!("{} bytes follow the message", bytes.len()));
+    }
+    Ok(fields)
+}
+
+/// What a value is, of those in a message that is whole.
+fn value(mut bytes: &[u8]) -> msgpack::Value<'_> {
+    next(&mut bytes).expect("because the message is whole")
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    value(bytes).text()
+}
+
+/// What is in a map; none where a value is none.
+fn pairs(mut bytes: &[u8]) -> Option<impl Iterator<Item = (&[u8], &[u8])>> {
+    let msgpack::Value::Map(count) = value(bytes) else { return None };
+    next(&mut bytes).ok()?;
+    let mut one = move || whole(&mut bytes).expect("because the message is whole");
+    Some((0..count).map(move |_| (one(), one())))
 }
 
 /// What was sent under a name.
-fn get<'f, 'a>(fields: &'f Fields<'a>, name: &str) -> Option<&'f ValueRef<'a>> {
+fn get<'a>(fields: &Fields<'a>, name: &str) -> Option<&'a [u8]> {
     fields.iter().rev().find(|(key, _)| key == name).and_then(|(_, field)| match field {
-        Field::Sent(value) => Some(value),
+        Field::Sent(value) => Some(*value),
         _ => None,
     })
 }
 
-fn text<'a>(value: &ValueRef<'a>) -> Option<&'a str> {
-    match value {
-        ValueRef::String(text) => text.into_str(),
-        _ => None,
-    }
-}
-
 /// A task as it is stored.
-fn curate(fields: &mut Fields<'_>) {
+fn curate(fields: &mut Fields<'_>) -> Result<(), String> {
     let has = |fields: &Fields<'_>, name: &str| fields.iter().any(|(key, _)| key == name);
-    let used = fields.iter_mut().rev().find(|(key, _)| key == "used");
-    let mut step = None;
-    let mut lifted = None;
-    if let Some((_, Field::Sent(ValueRef::Map(used)))) = used {
-        let is_named = |key: &ValueRef<'_>, name: &str| text(key) == Some(name);
-        lifted = used.iter().position(|(key, _)| is_named(key, "workflow_id")).map(|at| used.remove(at).1);
-        step = used.iter().find(|(key, _)| is_named(key, "i")).map(|(_, i)| i.clone());
-    }
-    if let Some(id) = lifted.filter(|_| !has(fields, "workflow_id")) {
+    let of_used = |name: &str| pairs(get(fields, "used")?)?.find(|(key, _)| text(key) == Some(name));
+    let (workflow, step) = (of_used("workflow_id"), of_used("i"));
+    if let Some((_, id)) = workflow.filter(|_| !has(fields, "workflow_id")) {
         fields.push(("workflow_id".into(), Field::Sent(id)));
     }
     if let Some(group) = get(fields, "group_id").and_then(text) {
@@ -185,12 +193,14 @@ fn curate(fields: &mut Fields<'_>) {
             fields.push(("subtype".into(), Field::Text("iteration".into())));
         }
         let is_iteration = get(fields, "subtype").is_none_or(|subtype| text(subtype) == Some("iteration"));
-        if let Some(step) = step.filter(|_| is_iteration && !has(fields, "task_id")) {
-            let step = text(&step).map_or_else(|| step.to_string(), str::to_string);
+        if let Some((_, step)) = step.filter(|_| is_iteration && !has(fields, "task_id")) {
+            let mut number = Vec::new();
+            write(&mut number, &mut &*step, b"i", 1, Leaves::default())?;
+            let step = text(step).map_or_else(|| String::from_utf8_lossy(&number), Cow::Borrowed);
             fields.push(("task_id".into(), Field::Text(format!("{group}{step}"))));
         }
     }
-    let status = if matches!(get(fields, "finished"), Some(ValueRef::Boolean(true))) {
+    let status = if get(fields, "finished").map(value) == Some(msgpack::Value::Boolean(true)) {
         fields.retain(|(key, _)| key != "status");
         fields.push(("status".into(), Field::Text("FINISHED".into())));
         Some("FINISHED")
@@ -198,62 +208,75 @@ fn curate(fields: &mut Fields<'_>) {
         get(fields, "status").and_then(text)
     };
     for (_, field) in fields.iter_mut().filter(|(key, _)| TABLES.contains(&&**key)) {
-        match field {
-            Field::Sent(ValueRef::Map(pairs)) => without_empty(pairs),
-            Field::Sent(other) => *field = Field::Argument(std::mem::replace(other, ValueRef::Nil)),
-            _ => {}
+        if let Field::Sent(sent) = *field {
+            *field = if pairs(sent).is_some() { Field::Table(sent) } else { Field::Argument(sent) };
         }
     }
     // As its row is: without a type, and with its status as a key, too.
     let flag = status.map(str::to_lowercase);
     fields.retain(|(key, field)| {
-        let is_empty = matches!(field, Field::Sent(ValueRef::Map(pairs)) if pairs.is_empty());
-        key != "type" && flag.as_deref() != Some(key) && !(is_empty && TABLES.contains(&&**key))
+        let is_hollow = matches!(field, Field::Table(table) if is_hollow(table, lifted(key), 0));
+        key != "type" && flag.as_deref() != Some(key) && !is_hollow
     });
     fields.extend(flag.map(|flag| (flag.into(), Field::Flag)));
+    Ok(())
+}
+/// The field of a table of a task's that is one of the task itself.
+fn lifted(table: &str) -> Option<&'static str> {
+    (table == "used").then_some("workflow_id")
 }
 
-/// Removes maps without anything in them.
-fn without_empty(pairs: &mut Vec<(ValueRef<'_>, ValueRef<'_>)>) {
-    pairs.retain_mut(|(_, value)| match value {
-        ValueRef::Map(inner) => {
-            without_empty(inner);
-            !inner.is_empty()
-        }
-        _ => true,
-    });
+/// Whether a value is a map with nothing in it but maps like it, and but what is lifted out of it.
+fn is_hollow(bytes: &[u8], lifted: Option<&str>, depth: usize) -> bool {
+    let is_lifted = |key: &[u8]| lifted.is_some() && text(key) == lifted;
+    let is_inner = |value: &[u8]| depth < DEEPEST && is_hollow(value, None, depth + 1);
+    pairs(bytes).is_some_and(|mut pairs| pairs.all(|(key, value)| is_lifted(key) || is_inner(value)))
 }
 
-/// Whether it is null or empty text; what is so in it is removed.
-fn is_empty(value: &mut ValueRef<'_>) -> bool {
-    match value {
-        ValueRef::Map(pairs) => {
-            pairs.retain_mut(|(_, value)| !is_empty(value));
-            false
+/// What is left out of maps.
+#[derive(Clone, Copy, Default)]
+struct Leaves<'a> {
+    /// What is null or empty text.
+    empty: bool,
+    /// Maps that have nothing in them.
+    hollow: bool,
+    /// A field, here and not further in.
+    lifted: Option<&'a str>,
+}
+
+impl Leaves<'_> {
+    /// Whether the value that comes next is left out.
+    fn out(self, bytes: &[u8]) -> bool {
+        match value(bytes) {
+            msgpack::Value::Nil | msgpack::Value::Text([]) => self.empty,
+            msgpack::Value::Map(_) => self.hollow && is_hollow(bytes, None, 0),
+            _ => false,
         }
-        ValueRef::String(text) => text.as_bytes().is_empty(),
-        value => *value == ValueRef::Nil,
     }
 }
 
 /// As text that every reader takes; of a message of so many bytes it is hardly longer.
-fn written(fields: &Fields<'_>, bytes: usize) -> Result<String, String> {
+fn written(fields: &Fields<'_>, leaves: Leaves<'_>, bytes: usize) -> Result<String, String> {
     let mut out = Vec::with_capacity(bytes + bytes / 2);
     out.push(b'{');
     for (place, (name, field)) in fields.iter().enumerate() {
         if place > 0 {
             out.push(b',');
         }
-        quoted(&mut out, name);
+        json(&mut out, name);
         out.push(b':');
         match field {
-            Field::Sent(value) => write(&mut out, value, name, 1)?,
+            Field::Sent(value) => write(&mut out, &mut &**value, name.as_bytes(), 1, leaves)?,
+            Field::Table(table) => {
+                let leaves = Leaves { hollow: true, lifted: lifted(name), ..leaves };
+                write(&mut out, &mut &**table, name.as_bytes(), 1, leaves)?;
+            }
             Field::Argument(value) => {
                 out.extend(b"{\"arg0\":");
-                write(&mut out, value, name, 2)?;
+                write(&mut out, &mut &**value, name.as_bytes(), 2, Leaves::default())?;
                 out.push(b'}');
             }
-            Field::Text(text) => quoted(&mut out, text),
+            Field::Text(text) => json(&mut out, text),
             Field::Flag => out.extend(b"true"),
         }
     }
@@ -261,55 +284,66 @@ fn written(fields: &Fields<'_>, bytes: usize) -> Result<String, String> {
     Ok(String::from_utf8(out).expect("because all of it is text"))
 }
 
-fn quoted(out: &mut Vec<u8>, text: &str) {
-    serde_json::to_writer(out, text).expect("because memory takes all");
+/// Writes text; whether it is UTF-8.
+fn quoted(out: &mut Vec<u8>, text: &[u8]) -> bool {
+    let is_plain = text.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'));
+    if is_plain {
+        out.push(b'"');
+        out.extend(text);
+        out.push(b'"');
+        return true;
+    }
+    std::str::from_utf8(text).map(|text| json(out, text)).is_ok()
 }
 
-/// Writes a value; what is wrong with it is said of the innermost field that has it.
-fn write(out: &mut Vec<u8>, value: &ValueRef<'_>, field: &str, depth: usize) -> Result<(), String> {
+fn json(out: &mut Vec<u8>, scalar: impl serde::Serialize) {
+    serde_json::to_writer(out, &scalar).expect("because memory takes all");
+}
+
+/// Writes the value that comes next; what is wrong with it is said of the innermost field that has it.
+fn write(out: &mut Vec<u8>, bytes: &mut &[u8], field: &[u8], depth: usize, leaves: Leaves<'_>) -> Result<(), String> {
+    let wrong = |what: &str| Err(format!("`{}` {what}", String::from_utf8_lossy(field)));
     if depth > DEEPEST {
-        return Err(format!("`{field}` is in more than {DEEPEST} maps and lists"));
+        return wrong(&format!("is in more than {DEEPEST} maps and lists"));
     }
-    let real = |out: &mut Vec<u8>, number: f64| {
-        if !number.is_finite() {
-            return Err(format!("`{field}` is {number}, and JSON has no such number"));
-        }
-        serde_json::to_writer(out, &number).expect("because memory takes all");
-        Ok(())
-    };
-    match value {
-        ValueRef::Nil => out.extend(b"null"),
-        ValueRef::Boolean(true) => out.extend(b"true"),
-        ValueRef::Boolean(false) => out.extend(b"false"),
-        ValueRef::Integer(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(number), _) => serde_json::to_writer(out, &number).expect("because memory takes all"),
-            (None, number) => serde_json::to_writer(out, &number).expect("because memory takes all"),
-        },
-        ValueRef::F32(number) => real(out, f64::from(*number))?,
-        ValueRef::F64(number) => real(out, *number)?,
-        ValueRef::String(text) => quoted(out, text.into_str().ok_or_else(|| format!("`{field}` is no UTF-8"))?),
-        ValueRef::Binary(_) => return Err(format!("`{field}` is bytes, and JSON has none")),
-        ValueRef::Ext(kind, _) => return Err(format!("`{field}` has the extension type {kind} of msgpack")),
-        ValueRef::Array(list) => {
+    match next(bytes)? {
+        msgpack::Value::Nil => out.extend(b"null"),
+        msgpack::Value::Boolean(is) => json(out, is),
+        msgpack::Value::Integer(number) => json(out, number),
+        msgpack::Value::Unsigned(number) => json(out, number),
+        msgpack::Value::Real(number) if number.is_finite() => json(out, number),
+        msgpack::Value::Real(number) => return wrong(&format!("is {number}, and JSON has no such number")),
+        msgpack::Value::Text(text) if quoted(out, text) => {}
+        msgpack::Value::Text(_) => return wrong("is no UTF-8"),
+        msgpack::Value::Binary => return wrong("is bytes, and JSON has none"),
+        msgpack::Value::Extension(kind) => return wrong(&format!("has the extension type {kind} of msgpack")),
+        msgpack::Value::List(count) => {
             out.push(b'[');
-            for (place, item) in list.iter().enumerate() {
+            for place in 0..count {
                 if place > 0 {
                     out.push(b',');
                 }
-                write(out, item, field, depth + 1)?;
+                write(out, bytes, field, depth + 1, Leaves::default())?;
             }
             out.push(b']');
         }
-        ValueRef::Map(pairs) => {
+        msgpack::Value::Map(count) => {
+            let (mut is_first, inner) = (true, Leaves { lifted: None, ..leaves });
             out.push(b'{');
-            for (place, (key, value)) in pairs.iter().enumerate() {
-                if place > 0 {
+            for _ in 0..count {
+                let msgpack::Value::Text(key) = next(bytes)? else { return wrong("has a key that is no text") };
+                if leaves.lifted.is_some_and(|lifted| lifted.as_bytes() == key) || leaves.out(bytes) {
+                    whole(bytes)?;
+                    continue;
+                }
+                if !std::mem::take(&mut is_first) {
                     out.push(b',');
                 }
-                let key = text(key).ok_or_else(|| format!("`{field}` has a key that is no text"))?;
-                quoted(out, key);
+                if !quoted(out, key) {
+                    return wrong("has a key that is no text");
+                }
                 out.push(b':');
-                write(out, value, key, depth + 1)?;
+                write(out, bytes, key, depth + 1, inner)?;
             }
             out.push(b'}');
         }
@@ -451,7 +485,7 @@ mod tests {
             (packed(&json!({"type": "tusk", "task_id": "t"})), "its type is unknown: \"tusk\""),
             (packed(&json!({"a": 1})), "it has no type"),
             (packed(&json!({"type": "task", "task_id": "t", "stdout": "x".repeat(LARGEST)})), "a document at most"),
-            (b"hello".to_vec(), "bytes follow the message"),
+            (b"hello".to_vec(), "it is no map"),
         ];
         for (bytes, why) in cases {
             let refused = read(&bytes, false).expect_err(why);
