@@ -215,7 +215,7 @@ fn curate(fields: &mut Fields<'_>) -> Result<(), String> {
     // As its row is: without a type, and with its status as a key, too.
     let flag = status.map(str::to_lowercase);
     fields.retain(|(key, field)| {
-        let is_hollow = matches!(field, Field::Table(table) if is_hollow(table, lifted(key), 0));
+        let is_hollow = matches!(field, Field::Table(table) if is_hollow(&mut { *table }, lifted(key), 0));
         key != "type" && flag.as_deref() != Some(key) && !is_hollow
     });
     fields.extend(flag.map(|flag| (flag.into(), Field::Flag)));
@@ -226,11 +226,13 @@ fn lifted(table: &str) -> Option<&'static str> {
     (table == "used").then_some("workflow_id")
 }
 
-/// Whether a value is a map with nothing in it but maps like it, and but what is lifted out of it.
-fn is_hollow(bytes: &[u8], lifted: Option<&str>, depth: usize) -> bool {
-    let is_lifted = |key: &[u8]| lifted.is_some() && text(key) == lifted;
-    let is_inner = |value: &[u8]| depth < DEEPEST && is_hollow(value, None, depth + 1);
-    pairs(bytes).is_some_and(|mut pairs| pairs.all(|(key, value)| is_lifted(key) || is_inner(value)))
+/// Whether the value that comes next is a map with nothing in it but maps like it, and but what is lifted out of it.
+fn is_hollow(bytes: &mut &[u8], lifted: Option<&str>, depth: usize) -> bool {
+    let Ok(msgpack::Value::Map(count)) = next(bytes) else { return false };
+    (0..count).all(|_| match whole(bytes) {
+        Ok(key) if lifted.is_some() && text(key) == lifted => whole(bytes).is_ok(),
+        _ => depth < DEEPEST && is_hollow(bytes, None, depth + 1),
+    })
 }
 
 /// What is left out of maps.
@@ -246,10 +248,10 @@ struct Leaves<'a> {
 
 impl Leaves<'_> {
     /// Whether the value that comes next is left out.
-    fn out(self, bytes: &[u8]) -> bool {
+    fn out(self, mut bytes: &[u8]) -> bool {
         match value(bytes) {
             msgpack::Value::Nil | msgpack::Value::Text([]) => self.empty,
-            msgpack::Value::Map(_) => self.hollow && is_hollow(bytes, None, 0),
+            msgpack::Value::Map(_) => self.hollow && is_hollow(&mut bytes, None, 0),
             _ => false,
         }
     }
