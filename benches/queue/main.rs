@@ -268,7 +268,7 @@ fn perf_test(server: &rabbitmq::Server, count: usize, bytes: usize) -> Result<f6
     let mut tool = Command::new("java");
     tool.arg("-cp").arg(class_path("rabbitmq-perf-test", &[("com.rabbitmq", "perf-test", "2.22.1")]));
     tool.args(["com.rabbitmq.perf.PerfTest", "--uri", &server.url(), "--producers", "1", "--consumers", "0"]);
-    tool.args(["--exchange", "other", "--type", "fanout", "--queue", "other", "--auto-delete", "false"]);
+    tool.args(["--exchange", "other", "--type", "fanout", "--queue", "other", "--quorum-queue"]);
     tool.args(["--flag", "persistent", "--flag", "mandatory", "--confirm", &BATCH.to_string()]);
     tool.args(["--size", &bytes.to_string(), "--pmessages", &count.to_string()]);
     rate(&mut tool, |line| line.split_once("sending rate avg: ")?.1.split(' ').next()?.parse().ok())

@@ -95,19 +95,37 @@ log.console = false
         self.folder.path().join("authority.pem")
     }
 
-    /// Queues and the messages that each has, with those that are given out and not settled.
-    pub fn queues(&self) -> Vec<(String, u64)> {
+    /// What it says to this of its queues, `Q`, in Erlang: a line each.
+    fn says(&self, of_queue: &str) -> Vec<String> {
+        let lines = format!("[[{of_queue}, $;] || Q <- rabbit_amqqueue:list(<<\"/\">>)]");
         let output = Command::new(programs().join("rabbitmqctl"))
-            .args(["-q", "-n", &format!("flowcept{}@localhost", self.port)])
-            .args(["list_queues", "--no-table-headers", "name", "messages"])
+            .args(["-q", "-n", &format!("flowcept{}@localhost", self.port), "eval"])
+            .arg(format!("lists:flatten(io_lib:format(\"~s\", [{lines}]))."))
             .env("ERL_EPMD_PORT", self.mapper.to_string())
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .env("HOME", self.folder.path())
             .stdin(Stdio::null())
             .output();
-        let listed = String::from_utf8_lossy(&output.expect("because the package has it").stdout).into_owned();
-        let rows = listed.lines().filter_map(|line| line.split_once('\t'));
-        rows.filter_map(|(name, count)| Some((name.to_string(), count.trim().parse().ok()?))).collect()
+        let said = String::from_utf8_lossy(&output.expect("because the package has it").stdout).into_owned();
+        said.trim().trim_matches('"').split(';').map(str::to_string).collect()
+    }
+
+    /// Queues and the messages that each has, with those that are given out and not settled. What `list_queues` says of a quorum queue is
+    /// up to five seconds old.
+    pub fn queues(&self) -> Vec<(String, u64)> {
+        let count = "case amqqueue:get_type(Q) of
+            rabbit_quorum_queue ->
+                {ok, Total, _} = ra:consistent_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_messages_total/1), Total;
+            _ -> proplists:get_value(messages, rabbit_amqqueue:info(Q, [messages]))
+        end";
+        let lines = self.says(&format!("element(4, amqqueue:get_name(Q)), $ , integer_to_list({count})"));
+        let rows = lines.iter().filter_map(|line| line.rsplit_once(' '));
+        rows.filter_map(|(name, count)| Some((name.to_string(), count.parse().ok()?))).collect()
+    }
+
+    /// What its queues were declared with.
+    pub fn arguments(&self) -> String {
+        self.says("io_lib:format(\"~0p\", [amqqueue:get_arguments(Q)])").concat()
     }
 
     /// What Flowcept's consumer has not had, of a queue that it makes for itself.

@@ -170,6 +170,12 @@ fn rabbitmq_has_doors() {
     let nobody = ship(&example().1, &["--to", &good, "--channel", "provenance", "--wait", "0s"]);
     assert!(said(&nobody).contains("no queue is bound to the exchange provenance"), "{}", said(&nobody));
     known(&server, &["flowcept"]);
+    // A cluster has it on most of its servers, and however often a message comes again it is not lost.
+    let arguments = server.arguments();
+    assert!(
+        ["x-queue-type", "quorum", "x-delivery-limit", "2147483647"].iter().all(|a| arguments.contains(a)),
+        "{arguments}"
+    );
     doors_are_locked(&server, &refused, &good);
 }
 

@@ -1,19 +1,21 @@
 //! An exchange of RabbitMQ, as Flowcept has it: durable, and each queue that is bound to it gets each document. A group of readers has
-//! a durable queue of its own there, which keeps what it has not had yet, from when the group first came.
+//! a quorum queue of its own there, which keeps what it has not had yet, from when the group first came, on the disks of most of the
+//! servers of a cluster; what it has it gives more than twice as fast as a classic one.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use futures_lite::StreamExt;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
     ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::tcp::OwnedTLSConfig;
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::uri::AMQPUri;
 use lapin::{
     Acker, BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, Error, ErrorKind,
@@ -32,7 +34,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a message is waited for before it is said that there is none.
 const TICK: Duration = Duration::from_millis(100);
 /// Messages that a reader may have without having settled them: each has up to 60 kB.
-const AHEAD: u16 = 2000;
+const AHEAD: u16 = 4000;
+/// How often a message may come again, where a quorum queue loses it after that (20 times is the default of RabbitMQ 4).
+const DELIVERIES: i32 = i32::MAX;
 /// Of a message that outlives its server.
 const PERSISTENT: u8 = 2;
 const FORM: &str = "it has the form amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST], or amqps:// for TLS, where \
@@ -216,7 +220,12 @@ impl Group {
             auto_delete: name.is_none(),
             ..Default::default()
         };
-        let declared = channel.queue_declare(name.unwrap_or_default().into(), options, FieldTable::default());
+        let mut arguments = FieldTable::default();
+        if name.is_some() {
+            arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERIES));
+        }
+        let declared = channel.queue_declare(name.unwrap_or_default().into(), options, arguments);
         let queue = declared.await.map_err(failed)?.name().clone();
         let (exchange, bind) = (server.exchange.clone(), QueueBindOptions::default());
         let bound = channel.queue_bind(queue.clone(), exchange, "".into(), bind, FieldTable::default());
@@ -269,6 +278,10 @@ impl Queue for Group {
         Ok(())
     }
 
+    fn most(&self) -> usize {
+        AHEAD.into()
+    }
+
     fn keeps(&self) -> bool {
         self.name.is_some()
     }
@@ -278,17 +291,30 @@ impl Queue for Group {
 /// then none are kept.
 pub fn lag(url: &str, exchange: &str, group: &str) -> Result<Option<u64>> {
     let server = Server::open(url, exchange)?;
-    let counted = server.wait(async {
-        let (_connection, channel) = server.connected().await?;
-        let options = QueueDeclareOptions { passive: true, ..Default::default() };
-        let queue = format!("{exchange}.{group}");
-        match channel.queue_declare(queue.into(), options, FieldTable::default()).await {
-            Ok(queue) => Ok(Some(queue.message_count().into())),
-            Err(error) => match error.kind() {
-                ErrorKind::ProtocolError(told) if told.get_id() == 404 => Ok(None),
-                _ => Err(failed(error)),
-            },
+    let begun = Instant::now();
+    loop {
+        match server.wait(waiting(&server, format!("{exchange}.{group}").into())) {
+            // Its queues are there some time after it.
+            Err(Undelivered::Now(_)) if begun.elapsed() < TIMEOUT / 2 => sleep(TICK),
+            counted => return Ok(counted?),
         }
-    });
-    Ok(counted?)
+    }
+}
+
+async fn waiting(server: &Server, queue: ShortString) -> Result<Option<u64>, Undelivered> {
+    let (_connection, channel) = server.connected().await?;
+    let options = QueueDeclareOptions { passive: true, ..Default::default() };
+    let told = match channel.queue_declare(queue.clone(), options, FieldTable::default()).await {
+        Ok(told) => told.message_count(),
+        Err(error) => match error.kind() {
+            ErrorKind::ProtocolError(told) if told.get_id() == 404 => return Ok(None),
+            _ => return Err(failed(error)),
+        },
+    };
+    if told > 0 {
+        return Ok(Some(told.into()));
+    }
+    // A quorum queue says so, too, where it does not know yet what it has. What is looked at goes back with the connection.
+    let first = channel.basic_get(queue, BasicGetOptions::default()).await.map_err(failed)?;
+    Ok(Some(first.map_or(0, |first| u64::from(first.message_count) + 1)))
 }
