@@ -123,7 +123,7 @@ type Fields<'a> = Vec<(Cow<'a, str>, Field<'a>)>;
 enum Field<'a> {
     /// A value as it came.
     Sent(&'a [u8]),
-    /// A map as it came, without maps in it that have nothing in them, and `used` without its `workflow_id`.
+    /// A map as it came, without maps in it that have nothing in them, and `used` without its `workflow_id`; none where nothing is left.
     Table(&'a [u8]),
     /// A value as the only field, `arg0`, of a map.
     Argument(&'a [u8]),
@@ -214,10 +214,7 @@ fn curate(fields: &mut Fields<'_>) -> Result<(), String> {
     }
     // As its row is: without a type, and with its status as a key, too.
     let flag = status.map(str::to_lowercase);
-    fields.retain(|(key, field)| {
-        let is_hollow = matches!(field, Field::Table(table) if is_hollow(&mut { *table }, lifted(key), 0));
-        key != "type" && flag.as_deref() != Some(key) && !is_hollow
-    });
+    fields.retain(|(key, _)| key != "type" && flag.as_deref() != Some(key));
     fields.extend(flag.map(|flag| (flag.into(), Field::Flag)));
     Ok(())
 }
@@ -226,34 +223,21 @@ fn lifted(table: &str) -> Option<&'static str> {
     (table == "used").then_some("workflow_id")
 }
 
-/// Whether the value that comes next is a map with nothing in it but maps like it, and but what is lifted out of it.
-fn is_hollow(bytes: &mut &[u8], lifted: Option<&str>, depth: usize) -> bool {
-    let Ok(msgpack::Value::Map(count)) = next(bytes) else { return false };
-    (0..count).all(|_| match whole(bytes) {
-        Ok(key) if lifted.is_some() && text(key) == lifted => whole(bytes).is_ok(),
-        _ => depth < DEEPEST && is_hollow(bytes, None, depth + 1),
-    })
-}
-
 /// What is left out of maps.
 #[derive(Clone, Copy, Default)]
 struct Leaves<'a> {
     /// What is null or empty text.
     empty: bool,
-    /// Maps that have nothing in them.
+    /// Maps that have nothing in them but maps like them.
     hollow: bool,
     /// A field, here and not further in.
     lifted: Option<&'a str>,
 }
 
 impl Leaves<'_> {
-    /// Whether the value that comes next is left out.
-    fn out(self, mut bytes: &[u8]) -> bool {
-        match value(bytes) {
-            msgpack::Value::Nil | msgpack::Value::Text([]) => self.empty,
-            msgpack::Value::Map(_) => self.hollow && is_hollow(&mut bytes, None, 0),
-            _ => false,
-        }
+    /// Whether a value is left out for what it is.
+    fn out(self, bytes: &[u8]) -> bool {
+        self.empty && matches!(value(bytes), msgpack::Value::Nil | msgpack::Value::Text([]))
     }
 }
 
@@ -261,17 +245,20 @@ impl Leaves<'_> {
 fn written(fields: &Fields<'_>, leaves: Leaves<'_>, bytes: usize) -> Result<String, String> {
     let mut out = Vec::with_capacity(bytes + bytes / 2);
     out.push(b'{');
-    for (place, (name, field)) in fields.iter().enumerate() {
-        if place > 0 {
+    for (name, field) in fields {
+        let before = out.len();
+        if before > 1 {
             out.push(b',');
         }
         json(&mut out, name);
         out.push(b':');
         match field {
-            Field::Sent(value) => write(&mut out, &mut &**value, name.as_bytes(), 1, leaves)?,
+            Field::Sent(value) => drop(write(&mut out, &mut &**value, name.as_bytes(), 1, leaves)?),
             Field::Table(table) => {
                 let leaves = Leaves { hollow: true, lifted: lifted(name), ..leaves };
-                write(&mut out, &mut &**table, name.as_bytes(), 1, leaves)?;
+                if write(&mut out, &mut &**table, name.as_bytes(), 1, leaves)? {
+                    out.truncate(before);
+                }
             }
             Field::Argument(value) => {
                 out.extend(b"{\"arg0\":");
@@ -302,8 +289,9 @@ fn json(out: &mut Vec<u8>, scalar: impl serde::Serialize) {
     serde_json::to_writer(out, &scalar).expect("because memory takes all");
 }
 
-/// Writes the value that comes next; what is wrong with it is said of the innermost field that has it.
-fn write(out: &mut Vec<u8>, bytes: &mut &[u8], field: &[u8], depth: usize, leaves: Leaves<'_>) -> Result<(), String> {
+/// Writes the value that comes next; whether it is a map that is left out where it is. What is wrong with it is said of the innermost
+/// field that has it.
+fn write(out: &mut Vec<u8>, bytes: &mut &[u8], field: &[u8], depth: usize, leaves: Leaves<'_>) -> Result<bool, String> {
     let wrong = |what: &str| Err(format!("`{}` {what}", String::from_utf8_lossy(field)));
     if depth > DEEPEST {
         return wrong(&format!("is in more than {DEEPEST} maps and lists"));
@@ -330,27 +318,40 @@ fn write(out: &mut Vec<u8>, bytes: &mut &[u8], field: &[u8], depth: usize, leave
             out.push(b']');
         }
         msgpack::Value::Map(count) => {
-            let (mut is_first, inner) = (true, Leaves { lifted: None, ..leaves });
             out.push(b'{');
+            let (begin, inner) = (out.len(), Leaves { lifted: None, ..leaves });
+            let mut is_hollow = leaves.hollow;
             for _ in 0..count {
-                let msgpack::Value::Text(key) = next(bytes)? else { return wrong("has a key that is no text") };
-                if leaves.lifted.is_some_and(|lifted| lifted.as_bytes() == key) || leaves.out(bytes) {
+                let key = value(whole(bytes)?);
+                let is_lifted = leaves.lifted.is_some() && key.text() == leaves.lifted;
+                if is_lifted || leaves.out(bytes) {
+                    is_hollow &= is_lifted;
                     whole(bytes)?;
                     continue;
                 }
-                if !std::mem::take(&mut is_first) {
+                let before = out.len();
+                if before > begin {
                     out.push(b',');
                 }
-                if !quoted(out, key) {
+                let (is_text, name) = match key {
+                    msgpack::Value::Text(key) => (quoted(out, key), key),
+                    _ => (false, field),
+                };
+                out.push(b':');
+                if write(out, bytes, name, depth + 1, inner)? {
+                    out.truncate(before);
+                    continue;
+                }
+                if !is_text {
                     return wrong("has a key that is no text");
                 }
-                out.push(b':');
-                write(out, bytes, key, depth + 1, inner)?;
+                is_hollow = false;
             }
             out.push(b'}');
+            return Ok(is_hollow);
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// What is stored once a document has come to what is there. Later fields win, and tables are joined; where it says that what has ended
@@ -420,6 +421,13 @@ mod tests {
             json!({"task_id": "t", "status": "FINISHED", "used": {"b": {"c": 1}}, "generated": {"arg0": [1, 2]},
                 "started_at": 1.5, "workflow_id": "w", "finished": true})
         );
+        let losses = rmpv::Value::Map(vec![(0.into(), rmpv::Value::Nil), (1.into(), "".into())]);
+        let generated = rmpv::Value::Map(vec![("losses".into(), losses), ("loss".into(), 0.5.into())]);
+        let pairs = vec![("task_id".into(), "t".into()), ("stdout".into(), "".into()), ("generated".into(), generated)];
+        let mut bytes = Vec::new();
+        rmpv::encode::write_value(&mut bytes, &rmpv::Value::Map(pairs)).expect("because memory takes all");
+        let Ok(Message::Document(kept)) = read(&bytes, true) else { panic!("what is left has text as keys") };
+        assert_eq!(kept.row, r#"{"task_id":"t","generated":{"losses":{},"loss":0.5}}"#);
         let iteration = document(&json!({"activity_id": "loop", "group_id": "g", "used": {"i": 3}}));
         assert_eq!((iteration.id.as_str(), &iteration.fields()["subtype"]), ("g3", &json!("iteration")));
         assert_eq!(document(&json!({"name": "w", "workflow_id": "w"})).table, Table::Workflows);

@@ -171,6 +171,25 @@ mod tests {
         }
     }
 
+    /// What is shorter in another form is not written so by that library.
+    #[test]
+    fn lengths_have_their_width() {
+        let cases: [(&[u8], Value<'_>); 9] = [
+            (b"\xda\x00\x02ab", Value::Text(b"ab")),
+            (b"\xdb\x00\x00\x00\x02ab", Value::Text(b"ab")),
+            (b"\xc6\x00\x00\x00\x02ab", Value::Binary),
+            (b"\xc8\x00\x02\xfbab", Value::Extension(-5)),
+            (b"\xc9\x00\x00\x00\x02\xfbab", Value::Extension(-5)),
+            (b"\xdc\x01\x02", Value::List(258)),
+            (b"\xdd\x01\x02\x03\x04", Value::List(0x0102_0304)),
+            (b"\xde\x01\x02", Value::Map(258)),
+            (b"\xdf\x01\x02\x03\x04", Value::Map(0x0102_0304)),
+        ];
+        for (mut bytes, wanted) in cases {
+            assert_eq!((next(&mut bytes), bytes), (Ok(wanted), &b""[..]));
+        }
+    }
+
     proptest! {
         #[test]
         fn it_reads_what_others_write(value in any_value(), rest in prop::collection::vec(any::<u8>(), 0..4)) {
