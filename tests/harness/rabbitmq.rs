@@ -95,18 +95,30 @@ log.console = false
         self.folder.path().join("authority.pem")
     }
 
-    /// What it says to this of its queues, `Q`, in Erlang: a line each.
-    fn says(&self, of_queue: &str) -> Vec<String> {
-        let lines = format!("[[{of_queue}, $;] || Q <- rabbit_amqqueue:list(<<\"/\">>)]");
+    /// Asks for something as its operator does.
+    fn told(&self, arguments: &[&str]) -> String {
         let output = Command::new(programs().join("rabbitmqctl"))
-            .args(["-q", "-n", &format!("flowcept{}@localhost", self.port), "eval"])
-            .arg(format!("lists:flatten(io_lib:format(\"~s\", [{lines}]))."))
+            .args(["-q", "-n", &format!("flowcept{}@localhost", self.port)])
+            .args(arguments)
             .env("ERL_EPMD_PORT", self.mapper.to_string())
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .env("HOME", self.folder.path())
             .stdin(Stdio::null())
             .output();
-        let said = String::from_utf8_lossy(&output.expect("because the package has it").stdout).into_owned();
+        String::from_utf8_lossy(&output.expect("because the package has it").stdout).into_owned()
+    }
+
+    /// Has another user, who may configure, write and read what has such names.
+    pub fn admits(&self, user: &str, password: &str, rights: [&str; 3]) {
+        self.told(&["add_user", user, password]);
+        let [configure, write, read] = rights;
+        self.told(&["set_permissions", "-p", "/", user, configure, write, read]);
+    }
+
+    /// What it says to this of its queues, `Q`, in Erlang: a line each.
+    fn says(&self, of_queue: &str) -> Vec<String> {
+        let lines = format!("[[{of_queue}, $;] || Q <- rabbit_amqqueue:list(<<\"/\">>)]");
+        let said = self.told(&["eval", &format!("lists:flatten(io_lib:format(\"~s\", [{lines}])).")]);
         said.trim().trim_matches('"').split(';').map(str::to_string).collect()
     }
 
