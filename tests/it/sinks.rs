@@ -234,7 +234,7 @@ fn poison_is_set_aside() {
     let aside = ours.database().join("quarantine");
     let reasons = fs::read_to_string(aside.join("reasons.jsonl")).expect("because it was written");
     let reasons: Vec<serde_json::Value> = reasons.lines().map(|l| l.parse().expect("because it is JSON")).collect();
-    for ((reason, message), why) in reasons.iter().zip(poison).zip(["tusk", "is no map", "is bytes"]) {
+    for ((reason, message), why) in reasons.iter().zip(poison).zip(["tusk", "follow the message", "is bytes"]) {
         assert!(reason["why"].as_str().is_some_and(|w| w.contains(why)), "{reason}");
         let file = aside.join(reason["file"].as_str().expect("because it is text"));
         assert_eq!(fs::read(&file).expect("because it was written"), message);

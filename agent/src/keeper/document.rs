@@ -133,14 +133,21 @@ enum Field<'a> {
     Flag,
 }
 
-fn fields(mut bytes: &[u8]) -> Result<Fields<'_>, String> {
+fn fields(message: &[u8]) -> Result<Fields<'_>, String> {
+    let mut bytes = message;
     if bytes.len() > LARGEST {
         return Err(format!("it has {} bytes, and a document at most {LARGEST}", bytes.len()));
     }
     let torn = |why| format!("it is no msgpack: {why}");
-    let count = match next(&mut bytes).map_err(torn)? {
-        msgpack::Value::Map(count) => count,
-        _ => return Err("it is no map".into()),
+    let is_last = |rest: &[u8]| match rest.len() {
+        0 => Ok(()),
+        more => Err(format!("{more} bytes follow the message")),
+    };
+    let msgpack::Value::Map(count) = next(&mut bytes).map_err(torn)? else {
+        let mut rest = message;
+        whole(&mut rest).map_err(torn)?;
+        is_last(rest)?;
+        return Err("it is no map".into());
     };
     // Each has two bytes at least.
     let mut fields = Fields::with_capacity(count.min(bytes.len() / 2));
@@ -149,9 +156,7 @@ fn fields(mut bytes: &[u8]) -> Result<Fields<'_>, String> {
         let key = key.text().ok_or("the message has a key that is no text")?;
         fields.push((key.into(), Field::Sent(whole(&mut bytes).map_err(torn)?)));
     }
-    if !bytes.is_empty() {
-        return Err(format!("{} bytes follow the message", bytes.len()));
-    }
+    is_last(bytes)?;
     Ok(fields)
 }
 
@@ -218,6 +223,7 @@ fn curate(fields: &mut Fields<'_>) -> Result<(), String> {
     fields.extend(flag.map(|flag| (flag.into(), Field::Flag)));
     Ok(())
 }
+
 /// The field of a table of a task's that is one of the task itself.
 fn lifted(table: &str) -> Option<&'static str> {
     (table == "used").then_some("workflow_id")
@@ -495,7 +501,7 @@ mod tests {
             (packed(&json!({"type": "tusk", "task_id": "t"})), "its type is unknown: \"tusk\""),
             (packed(&json!({"a": 1})), "it has no type"),
             (packed(&json!({"type": "task", "task_id": "t", "stdout": "x".repeat(LARGEST)})), "a document at most"),
-            (b"hello".to_vec(), "it is no map"),
+            (b"hello".to_vec(), "bytes follow the message"),
         ];
         for (bytes, why) in cases {
             let refused = read(&bytes, false).expect_err(why);
