@@ -8,6 +8,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use flowcept_agent::sinks::Sink;
+use flowcept_agent::sinks::outlet::BATCH;
+use flowcept_agent::sinks::redis::channel::Channel;
 use harness::flowcept::{Flowcept, Mq};
 use harness::host::{binary, need, root};
 use harness::python::python;
@@ -15,6 +18,7 @@ use harness::redis::Server;
 use harness::run::{Captured, Helper, said, until};
 use harness::server::Lasting;
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::queues::{printed, wait_for_lines};
 
@@ -551,13 +555,14 @@ fn full(server: &Server) -> TcpStream {
     slow
 }
 
-/// All that comes to it until its server ends, without what it was filled with.
-fn read(mut slow: TcpStream) -> std::thread::JoinHandle<Vec<u8>> {
+/// All that comes to it until its server ends, without what it was filled with; it pauses each time.
+fn read(mut slow: TcpStream, pause: Duration) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut got = vec![0; 64 << 10];
         let mut tail: Vec<u8> = Vec::new();
         while let Ok(count @ 1..) = slow.read(&mut got) {
             tail.extend(got[..count].iter().filter(|b| **b != b'x'));
+            sleep(pause);
         }
         tail
     })
@@ -580,12 +585,29 @@ fn who_reads_late_gets_each_document_once() {
     let ship = ship.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("because the binary is there");
     // Longer than one look at it lasts.
     sleep(Duration::from_secs(4));
-    let reader = read(slow);
+    let reader = read(slow, Duration::ZERO);
     let output = ship.wait_with_output().expect("because it was started");
     assert!(output.status.success(), "{}", said(&output));
     let count = captured.ask(&["export", "last"]).lines().count();
     drop(server);
     assert_eq!(documents(&reader.join().expect("because it does not panic")), count);
+}
+
+/// Who reads more slowly than is sent gets each document once, too, where more is sent together than may wait for it.
+#[test]
+fn who_reads_slowly_gets_each_document_once() {
+    if !need(&["redis-cli"]) {
+        return;
+    }
+    let server = Server::start(&[]);
+    let reader = read(full(&server), Duration::from_millis(2));
+    let text = "o".repeat(6 << 10);
+    let task = |i: usize| json!({"type": "task", "task_id": i.to_string(), "workflow_id": "w", "stdout": text});
+    let mut channel = Channel::open(&server.url(), "interception").expect("because the URL is right");
+    channel.deliver(&(0..BATCH).map(task).collect::<Vec<_>>()).expect("because it reads");
+    assert!(channel.confirm().is_ok_and(|is_sure| is_sure));
+    drop(server);
+    assert_eq!(documents(&reader.join().expect("because it does not panic")), BATCH);
 }
 
 /// What a server has for a subscriber and takes with it when it is killed is sent again once somebody is there again.
@@ -628,7 +650,7 @@ fn a_slow_subscriber_is_waited_for() {
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("does not keep up"), "{}", said(&output));
     // Once it reads, all comes.
-    let reader = read(slow);
+    let reader = read(slow, Duration::ZERO);
     shipped(&captured, &["--to", &server.url(), "--wait", "60s"]);
     let count = captured.ask(&["export", "last"]).lines().count();
     drop(server);

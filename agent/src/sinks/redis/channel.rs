@@ -19,6 +19,8 @@ use crate::sinks::{Queue, Sink, Undelivered};
 const BACKLOG: u64 = 4 << 20;
 /// Bytes that are sent between two looks at that.
 const LOOK: usize = 1 << 20;
+/// How long a subscriber may take nothing while it is waited for.
+const STALL: Duration = Duration::from_secs(1);
 
 /// Publishes to a channel.
 pub struct Channel {
@@ -55,9 +57,6 @@ impl Seen {
     }
 }
 
-/// How long the last of what was sent is waited for.
-const LAST: Duration = Duration::from_secs(1);
-
 impl Channel {
     /// Of this server's URL. It connects when there is something to deliver.
     pub fn open(url: &str, name: &str) -> Result<Self> {
@@ -77,14 +76,7 @@ impl Sink for Channel {
             |connection| {
                 let (mut rest, mut subscribers) = (documents, BTreeSet::new());
                 loop {
-                    let look = Look::at(connection)?;
-                    subscribers.extend(look.subscribers);
-                    if look.waiting > BACKLOG {
-                        let waiting = look.waiting;
-                        return Err(Undelivered::Now(format!(
-                            "a subscriber of its channels does not keep up: {waiting} bytes wait for it"
-                        )));
-                    }
+                    subscribers.extend(drained(connection, BACKLOG)?.subscribers);
                     let mut publish = redis::cmd("PUBLISH");
                     let sent = send(connection, publish.arg(name), rest, LOOK, |receivers| match receivers {
                         Answer::Int(0) => {
@@ -107,25 +99,8 @@ impl Sink for Channel {
 
     /// Once the server has nothing more for anybody, what was sent is in their hands, or on the way to them in this kernel or theirs.
     fn confirm(&mut self) -> Result<bool, Undelivered> {
-        let (begun, seen) = (Instant::now(), &mut self.seen);
-        let look = self.server.with(
-            |connection| seen.connected(connection),
-            |connection| {
-                let mut pause = Duration::from_millis(1);
-                loop {
-                    let look = Look::at(connection)?;
-                    if look.waiting == 0 {
-                        return Ok(look);
-                    }
-                    if begun.elapsed() > LAST {
-                        let bytes = look.waiting;
-                        return Err(Undelivered::Now(format!("{bytes} bytes wait for a subscriber of its channels")));
-                    }
-                    sleep(pause);
-                    pause = (pause * 2).min(Duration::from_millis(20));
-                }
-            },
-        )?;
+        let seen = &mut self.seen;
+        let look = self.server.with(|connection| seen.connected(connection), |connection| drained(connection, 0))?;
         let has_gone = !self.seen.subscribers.is_subset(&look.subscribers);
         self.seen.subscribers = look.subscribers;
         self.seen.is_open = false;
@@ -156,6 +131,27 @@ impl Look {
         // What waits lies in a buffer of 16 kB, and then in a list.
         let waiting = numbers("obl=").chain(numbers("omem=")).max().unwrap_or(0);
         Ok(Self { subscribers: numbers("id=").collect(), waiting })
+    }
+}
+
+/// A look, once no more bytes than these wait for anybody. Each time that they get fewer is progress: who reads slowly is waited for,
+/// or a batch would be begun again and again, and never end.
+fn drained(connection: &mut Connection, most: u64) -> Result<Look, Undelivered> {
+    let (mut least, mut since, mut pause) = (u64::MAX, Instant::now(), Duration::from_millis(1));
+    loop {
+        let look = Look::at(connection)?;
+        let waiting = look.waiting;
+        if waiting <= most {
+            return Ok(look);
+        }
+        if waiting < least {
+            (least, since) = (waiting, Instant::now());
+        } else if since.elapsed() > STALL {
+            let why = format!("a subscriber of its channels does not keep up: {waiting} bytes wait for it");
+            return Err(Undelivered::Now(why));
+        }
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
     }
 }
 
