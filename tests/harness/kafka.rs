@@ -17,12 +17,17 @@ use crate::server::{Lasting, Process, free_port, is_process};
 /// Of Kafka.
 pub const VERSION: &str = "4.3.1";
 /// Partitions of a topic that is made on first use.
-const PARTITIONS: i32 = 3;
+pub const PARTITIONS: i32 = 3;
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// Kafka's libraries.
 fn libraries() -> PathBuf {
     class_path("kafka", &[("org.apache.kafka", "kafka_2.13", VERSION), ("org.slf4j", "slf4j-simple", "1.7.36")])
+}
+
+/// Its tools.
+pub fn tools() -> PathBuf {
+    class_path("kafka-tools", &[("org.apache.kafka", "kafka-tools", VERSION)])
 }
 
 /// Who may do what there.
@@ -96,6 +101,16 @@ message.max.bytes=20000000
         let has =
             |partition: &i32| client.fetch_watermarks("provenance", *partition, ANSWER).is_ok_and(|(_, high)| high > 0);
         (0..PARTITIONS).filter(has).count()
+    }
+
+    /// What Kafka's own tool says of each batch of messages in the first file of a partition of `provenance`.
+    pub fn batches(&self, partition: i32) -> Vec<String> {
+        let file = self.folder.path().join(format!("data/provenance-{partition}/00000000000000000000.log"));
+        let mut tool = Command::new("java");
+        tool.arg("-cp").arg(tools()).args(["org.apache.kafka.tools.DumpLogSegments", "--files"]).arg(file);
+        let output = tool.stdin(Stdio::null()).output().expect("because java is there");
+        let said = String::from_utf8_lossy(&output.stdout);
+        said.lines().filter(|line| line.starts_with("baseOffset")).map(String::from).collect()
     }
 
     /// Whether somebody reads as a group.

@@ -145,6 +145,15 @@ log.console = false
         self.queues().into_iter().find_map(|(queue, count)| queue.starts_with("amq.gen").then_some(count))
     }
 
+    /// Whether a quorum queue is in the file that says which there are: it is written half a second after one was made, and a server
+    /// that is killed before has forgotten it.
+    fn has_noted(&self, group: &str) -> bool {
+        let node = format!("flowcept{}@localhost", self.port);
+        let file = self.folder.path().join("data").join(&node).join("quorum").join(&node).join("names.dets");
+        let name = format!("provenance.{group}");
+        fs::read(file).is_ok_and(|bytes| bytes.windows(name.len()).any(|part| part == name.as_bytes()))
+    }
+
     fn messages(&self, group: &str) -> Option<u64> {
         let name = format!("provenance.{group}");
         self.queues().into_iter().find_map(|(queue, count)| (queue == name).then_some(count))
@@ -166,7 +175,7 @@ impl Lasting for Server {
     }
 
     fn knows(&self, group: &str) -> bool {
-        self.messages(group).is_some()
+        self.messages(group).is_some() && self.has_noted(group)
     }
 
     fn has_settled(&self, group: &str) -> bool {

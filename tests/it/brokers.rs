@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use harness::flowcept::{Consumer, Flowcept, Mq};
 use harness::host::{binary, need, root};
-use harness::kafka::{Broker, Doors};
+use harness::kafka::{Broker, Doors, PARTITIONS};
 use harness::python::python;
 use harness::rabbitmq::Server;
 use harness::run::{Captured, said, until};
@@ -44,6 +44,22 @@ fn a_workflow_lies_in_one_partition() {
         std::fs::remove_dir_all(captured.store.path().join("outlets")).expect("because it was made");
     }
     assert_eq!(server.filled(), 1);
+}
+
+/// Batches are packed, and have the number by which the broker knows what is sent a second time.
+#[test]
+fn kafka_has_what_is_sent_once() {
+    if !need(&["java", "mvn"]) {
+        return;
+    }
+    let (_work, captured) = example();
+    let server = Broker::start(Doors::Open);
+    shipped(&captured, &["--to", &server.url(), "--channel", "provenance"]);
+    let batches: Vec<String> = (0..PARTITIONS).flat_map(|partition| server.batches(partition)).collect();
+    assert!(!batches.is_empty());
+    for batch in batches {
+        assert!(batch.contains(" compresscodec: lz4 ") && !batch.contains(" producerId: -1 "), "{batch}");
+    }
 }
 
 #[test]

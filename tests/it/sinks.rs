@@ -601,7 +601,7 @@ fn who_reads_slowly_gets_each_document_once() {
     }
     let server = Server::start(&[]);
     let reader = read(full(&server), Duration::from_millis(2));
-    let text = "o".repeat(6 << 10);
+    let text = "o".repeat(20 << 10);
     let task = |i: usize| json!({"type": "task", "task_id": i.to_string(), "workflow_id": "w", "stdout": text});
     let mut channel = Channel::open(&server.url(), "interception").expect("because the URL is right");
     channel.deliver(&(0..BATCH).map(task).collect::<Vec<_>>()).expect("because it reads");
