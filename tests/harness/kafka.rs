@@ -17,7 +17,7 @@ use crate::server::{Lasting, Process, free_port, is_process};
 /// Of Kafka.
 pub const VERSION: &str = "4.3.1";
 /// Partitions of a topic that is made on first use.
-pub const PARTITIONS: i32 = 3;
+const PARTITIONS: i32 = 3;
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// Kafka's libraries.
@@ -103,11 +103,13 @@ message.max.bytes=20000000
         (0..PARTITIONS).filter(has).count()
     }
 
-    /// What Kafka's own tool says of each batch of messages in the first file of a partition of `provenance`.
-    pub fn batches(&self, partition: i32) -> Vec<String> {
-        let file = self.folder.path().join(format!("data/provenance-{partition}/00000000000000000000.log"));
+    /// What Kafka's own tool says of each batch of messages in the first files of `provenance`.
+    pub fn batches(&self) -> Vec<String> {
+        let data = self.folder.path().join("data").display().to_string();
+        let file = |partition| format!("{data}/provenance-{partition}/00000000000000000000.log");
+        let files: Vec<String> = (0..PARTITIONS).map(file).collect();
         let mut tool = Command::new("java");
-        tool.arg("-cp").arg(tools()).args(["org.apache.kafka.tools.DumpLogSegments", "--files"]).arg(file);
+        tool.arg("-cp").arg(tools()).args(["org.apache.kafka.tools.DumpLogSegments", "--files", &files.join(",")]);
         let output = tool.stdin(Stdio::null()).output().expect("because java is there");
         let said = String::from_utf8_lossy(&output.stdout);
         said.lines().filter(|line| line.starts_with("baseOffset")).map(String::from).collect()
