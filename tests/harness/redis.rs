@@ -106,8 +106,9 @@ impl Lasting for Server {
         format!("redis://127.0.0.1:{}/0 stream provenance", self.port)
     }
 
-    fn knows(&self, _group: &str) -> bool {
-        true
+    /// A stream is kept for every group, until those that are known have had it.
+    fn knows(&self, group: &str) -> bool {
+        self.ask(&["--csv", "xinfo", "groups", "provenance"]).contains(&format!("\"name\",\"{group}\","))
     }
 
     fn has_settled(&self, group: &str) -> bool {
