@@ -281,7 +281,8 @@ fn written(fields: &Fields<'_>, leaves: Leaves<'_>, bytes: usize) -> Result<Stri
 
 /// Writes text; whether it is UTF-8.
 fn quoted(out: &mut Vec<u8>, text: &[u8]) -> bool {
-    let is_plain = text.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'));
+    // Without a branch for each byte.
+    let is_plain = text.iter().fold(true, |is, byte| is & matches!(byte, b' '..=b'~') & !matches!(byte, b'"' | b'\\'));
     if is_plain {
         out.push(b'"');
         out.extend(text);
@@ -328,7 +329,12 @@ fn write(out: &mut Vec<u8>, bytes: &mut &[u8], field: &[u8], depth: usize, leave
             let (begin, inner) = (out.len(), Leaves { lifted: None, ..leaves });
             let mut is_hollow = leaves.hollow;
             for _ in 0..count {
-                let key = value(whole(bytes)?);
+                let here = *bytes;
+                let key = next(bytes)?;
+                if !matches!(key, msgpack::Value::Text(_)) {
+                    *bytes = here;
+                    whole(bytes)?;
+                }
                 let is_lifted = leaves.lifted.is_some() && key.text() == leaves.lifted;
                 if is_lifted || leaves.out(bytes) {
                     is_hollow &= is_lifted;
