@@ -1,5 +1,5 @@
-//! Queues and keeper against real brokers: documents a second, acknowledged and read back, with what the broker's own tool reaches
-//! beside. It asserts counts and no timing.
+//! Queues and keeper against real brokers: documents a second, acknowledged and read back, with what the broker's own tools reach
+//! beside: one that sends as many bytes, and one that reads those and does nothing with them. It asserts counts and no timing.
 //!
 //! usage: bench-queue BINARY [--small] [channel|stream|kafka|rabbitmq]…
 
@@ -37,6 +37,9 @@ const SECRET: &str = "correct-horse";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Documents that are made before they are sent: with telemetry, some 1.3 GB.
 const MADE: usize = 50_000;
+/// That wait in RabbitMQ at most, as fewer do for Flowcept's consumer: it is slower the more there are (of those with telemetry, 250,000
+/// were read at 46,000 a second and 60,000 at 57,000).
+const WAITING: usize = 60_000;
 /// Documents of one workflow.
 const WORKFLOW: usize = 1000;
 
@@ -57,16 +60,18 @@ fn main() -> Result<()> {
     python();
     let wants = |name: &str| queues.is_empty() || queues.iter().any(|queue| *queue == name);
     println!(
-        "{:<16} {:>7} {:<8} {:>12} {:>12} {:>12} {:>12}",
-        "documents/s", "bytes", "queue", "published", "its own tool", "kept", "by Flowcept"
+        "{:<16} {:>7} {:<8} {:>12} {:>12} {:>12} {:>12} {:>12}",
+        "documents/s", "bytes", "queue", "published", "its own tool", "kept", "its own tool", "by Flowcept"
     );
     for (kind, bytes, count, few) in KINDS {
         let documents = Documents { bytes, count: if small { 2000 } else { count } };
         let few = Documents { count: if small { 200 } else { few }, ..documents };
         let (count, size) = (documents.count, packed(&document(0, bytes)).len());
-        let told = |queue: &str, published: f64, tool: f64, kept: f64, theirs: Option<f64>| {
-            let theirs = theirs.map(|theirs| format!("{theirs:.0}")).unwrap_or_default();
-            println!("{kind:<16} {size:>7} {queue:<8} {published:>12.0} {tool:>12.0} {kept:>12.0} {theirs:>12}");
+        let told = |queue: &str, published: f64, sent: f64, kept: f64, read: Option<f64>, theirs: Option<f64>| {
+            let [read, theirs] = [read, theirs].map(|rate| rate.map(|rate| format!("{rate:.0}")).unwrap_or_default());
+            println!(
+                "{kind:<16} {size:>7} {queue:<8} {published:>12.0} {sent:>12.0} {kept:>12.0} {read:>12} {theirs:>12}"
+            );
         };
         let durable = || Server::start(&["--appendonly", "yes"]);
         if wants("channel") {
@@ -78,18 +83,19 @@ fn main() -> Result<()> {
                 let (batches, listens) = (requests(few), || server.wait_for_subscribers(1));
                 theirs(Mq::Redis(server.port), buffer, few, listens, || publish(&server, &batches))
             })?;
-            told("channel", published, tool, ours(&binary, documents)?, theirs);
+            told("channel", published, tool, ours(&binary, documents)?, None, theirs);
         }
         if wants("stream") {
             let server = durable();
             let (published, kept) = lasting(&server, documents, &binary)?;
             let tool = redis_benchmark(&server, count, size, &["xadd", "other", "*", "message"])?;
-            told("stream", published, tool, kept, None);
+            told("stream", published, tool, kept, None, None);
         }
         if wants("kafka") {
             let server = Broker::start(Doors::Open);
             let (published, kept) = lasting(&server, documents, &binary)?;
-            let tool = producer_performance(&server, count, size)?;
+            let sent = producer_performance(&server, count, size)?;
+            let read = consumer_performance(&server, count)?;
             let theirs = best(small, |buffer| {
                 let server = Broker::start(Doors::Open);
                 let mut sink = known(&server)?;
@@ -98,19 +104,20 @@ fn main() -> Result<()> {
                 let listens = || until("Flowcept's consumer", || server.has_readers("theirs"));
                 theirs(Mq::Kafka(server.port()), buffer, few, listens, || delivered(&mut *sink, few).map(drop))
             })?;
-            told("kafka", published, tool, kept, theirs);
+            told("kafka", published, sent, kept, Some(read), theirs);
         }
         if wants("rabbitmq") {
             let server = rabbitmq::Server::start(SECRET);
+            let documents = Documents { count: count.min(WAITING), ..documents };
             let (published, kept) = lasting(&server, documents, &binary)?;
-            let tool = perf_test(&server, count, size)?;
+            let (sent, read) = perf_test(&server, documents.count, size)?;
             let theirs = best(small, |buffer| {
                 let server = rabbitmq::Server::start(SECRET);
                 let mut sink = known(&server)?;
                 let listens = || until("Flowcept's consumer", || server.of_theirs().is_some());
                 theirs(Mq::Rabbit(server.port, SECRET), buffer, few, listens, || delivered(&mut *sink, few).map(drop))
             })?;
-            told("rabbitmq", published, tool, kept, theirs);
+            told("rabbitmq", published, sent, kept, Some(read), theirs);
         }
     }
     Ok(())
@@ -297,15 +304,34 @@ fn producer_performance(server: &Broker, count: usize, bytes: usize) -> Result<f
     rate(&mut tool, |line| line.split_once(" records sent, ")?.1.split(' ').next()?.parse().ok())
 }
 
-/// What RabbitMQ's own reaches, as many unconfirmed.
-fn perf_test(server: &rabbitmq::Server, count: usize, bytes: usize) -> Result<f64> {
+/// And what reads those.
+fn consumer_performance(server: &Broker, count: usize) -> Result<f64> {
     let mut tool = Command::new("java");
-    tool.arg("-cp").arg(class_path("rabbitmq-perf-test", &[("com.rabbitmq", "perf-test", "2.22.1")]));
-    tool.args(["com.rabbitmq.perf.PerfTest", "--uri", &server.url(), "--producers", "1", "--consumers", "0"]);
-    tool.args(["--exchange", "other", "--type", "fanout", "--queue", "other", "--quorum-queue"]);
-    tool.args(["--flag", "persistent", "--flag", "mandatory", "--confirm", &BATCH.to_string()]);
-    tool.args(["--size", &bytes.to_string(), "--pmessages", &count.to_string()]);
-    rate(&mut tool, |line| line.split_once("sending rate avg: ")?.1.split(' ').next()?.parse().ok())
+    tool.arg("-cp").arg(kafka::tools()).arg("org.apache.kafka.tools.ConsumerPerformance");
+    tool.args(["--bootstrap-server", &format!("127.0.0.1:{}", server.port()), "--topic", "other", "--hide-header"]);
+    tool.args(["--messages", &count.to_string()]);
+    // Without the time in which it joined its group.
+    rate(&mut tool, |line| line.split(", ").nth(9)?.parse().ok())
+}
+
+/// What RabbitMQ's own reaches, as many unconfirmed; and with four times as many in hand as a keeper has, which it wants.
+fn perf_test(server: &rabbitmq::Server, count: usize, bytes: usize) -> Result<(f64, f64)> {
+    let tool = || {
+        let mut tool = Command::new("java");
+        tool.arg("-cp").arg(class_path("rabbitmq-perf-test", &[("com.rabbitmq", "perf-test", "2.22.1")]));
+        tool.args(["com.rabbitmq.perf.PerfTest", "--uri", &server.url(), "--queue", "other"]);
+        tool
+    };
+    let average = |tool: &mut Command, of: &str| {
+        rate(tool, |line| line.split_once(&format!("{of} rate avg: "))?.1.split(' ').next()?.parse().ok())
+    };
+    let (mut sends, mut reads) = (tool(), tool());
+    sends.args(["--producers", "1", "--consumers", "0", "--exchange", "other", "--type", "fanout", "--quorum-queue"]);
+    sends.args(["--flag", "persistent", "--flag", "mandatory", "--confirm", &BATCH.to_string()]);
+    sends.args(["--size", &bytes.to_string(), "--pmessages", &count.to_string()]);
+    reads.args(["--producers", "0", "--consumers", "1", "--predeclared", "--qos", "8000", "--multi-ack-every", "1000"]);
+    reads.args(["--cmessages", &count.to_string()]);
+    Ok((average(&mut sends, "sending")?, average(&mut reads, "receiving")?))
 }
 
 /// What a tool says at last.
