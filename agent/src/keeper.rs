@@ -67,8 +67,6 @@ pub fn keep(
     if let Err(Undelivered::Ever(why)) = database.keep(&[]) {
         bail!("{why}");
     }
-    // While some are written it gives others.
-    let buffer = Buffer { messages: buffer.messages.min(queue.most() / 2), ..buffer };
     scope(|scope| {
         let mut keeper = Keeper {
             queue,
@@ -183,7 +181,7 @@ impl Keeper<'_> {
             if now < self.not_before || self.writer.is_busy() {
                 continue;
             }
-            let is_much = self.bytes >= BATCH || self.waiting.len() >= self.buffer.messages;
+            let is_much = self.bytes >= BATCH || self.waiting.len() >= self.together();
             let is_due = is_idle || now >= self.since + self.buffer.within;
             if !self.waiting.is_empty() && (is_much || is_due) {
                 self.give();
@@ -197,6 +195,11 @@ impl Keeper<'_> {
                 of_settling.is(settled.err());
             }
         }
+    }
+
+    /// How many are written together, at most: meanwhile the queue gives others.
+    fn together(&self) -> usize {
+        self.buffer.messages.min(self.queue.most() / 2)
     }
 
     /// Whether no more may be read.
@@ -256,7 +259,7 @@ impl Keeper<'_> {
             Some(*end)
         });
         let count = 1 + ends.take_while(|end| *end < BATCH).count();
-        let rest = self.waiting.split_off(count.min(self.buffer.messages).min(self.waiting.len()));
+        let rest = self.waiting.split_off(count.min(self.together()).min(self.waiting.len()));
         let batch = std::mem::replace(&mut self.waiting, rest);
         if let Some(first) = batch.first() {
             let bytes = bytes(&batch);

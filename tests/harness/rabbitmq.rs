@@ -135,6 +135,14 @@ log.console = false
         rows.filter_map(|(name, count)| Some((name.to_string(), count.parse().ok()?))).collect()
     }
 
+    /// What it has given out of its quorum queues that is not settled.
+    pub fn given_out(&self) -> u64 {
+        let count = "begin
+            {ok, Count, _} = ra:consistent_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_messages_checked_out/1), Count
+        end";
+        self.says(&format!("integer_to_list({count})")).iter().filter_map(|line| line.parse::<u64>().ok()).sum()
+    }
+
     /// What its queues were declared with.
     pub fn arguments(&self) -> String {
         self.says("io_lib:format(\"~0p\", [amqqueue:get_arguments(Q)])").concat()

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
+use flowcept_agent::keeper::document;
+use flowcept_agent::sinks::{self, Queue};
 use harness::flowcept::{Consumer, Flowcept, Mq};
 use harness::host::{binary, need, root};
 use harness::kafka::{Broker, Doors};
@@ -12,6 +14,7 @@ use harness::rabbitmq::Server;
 use harness::run::{Captured, said, until};
 use harness::server::{Lasting, free_port};
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::queues::{known, settled};
 use crate::sinks::{Keeper, example, ship, shipped};
@@ -102,6 +105,62 @@ fn flowcept_shares(server: &dyn Lasting, theirs: &Flowcept, listen: &dyn Fn() ->
 }
 
 /// Where nobody is, that is what is said, and what was to be sent waits.
+/// RabbitMQ counts messages and no bytes: a reader has many small ones in hand, and few long ones.
+#[test]
+fn rabbitmq_gives_few_that_are_long() {
+    if !need(&["epmd", "apt-get", "openssl"]) {
+        return;
+    }
+    let server = Server::start(SECRET);
+    let mut queue = sinks::queue(&server.url(), server.name(), Some("flowcept")).expect("because it is one of ours");
+    let mut sink = sinks::sink(&server.url(), server.name()).expect("because it is one of ours");
+    let (mut sent, mut came) = (0, 0);
+    let mut send = |count: usize, bytes: usize| {
+        let task = |number: usize| json!({"type": "task", "task_id": number.to_string(), "stdout": "x".repeat(bytes)});
+        let documents: Vec<_> = (sent..sent + count).map(task).collect();
+        documents.chunks(500).for_each(|some| sink.deliver(some).expect("because it listens"));
+        sent += count;
+    };
+    // Takes so many, or all that it gives; how many they are.
+    let mut take = |queue: &mut dyn Queue, most: usize| {
+        let (begin, mut nothing) = (came, 0);
+        while came - begin < most && nothing < 5 {
+            match queue.message().expect("because it listens") {
+                Some(message) => {
+                    let task = document::decoded(&message).expect("because it is whole");
+                    assert_eq!(task["task_id"], came.to_string());
+                    (came, nothing) = (came + 1, 0);
+                }
+                None => nothing += 1,
+            }
+        }
+        came - begin
+    };
+    assert_eq!(take(&mut *queue, 1), 0);
+    send(9000, 100);
+    let in_hand = take(&mut *queue, usize::MAX);
+    assert!((5000..7000).contains(&in_hand), "{in_hand}");
+    queue.settle(in_hand).expect("because it listens");
+    let rest = take(&mut *queue, usize::MAX);
+    assert_eq!(in_hand + rest, 9000);
+    queue.settle(rest).expect("because it listens");
+    send(300, 59_000);
+    assert_eq!(take(&mut *queue, 300), 300);
+    queue.settle(300).expect("because it listens");
+    send(1500, 59_000);
+    let in_hand = take(&mut *queue, usize::MAX);
+    assert!((200..700).contains(&in_hand), "{in_hand}");
+    assert!(server.given_out() < 700, "{}", server.given_out());
+    queue.settle(in_hand).expect("because it listens");
+    let mut rest = 1500 - in_hand;
+    while rest > 0 {
+        let some = take(&mut *queue, rest);
+        queue.settle(some).expect("because it listens");
+        rest -= some;
+    }
+    until("all to be settled", || server.has_settled("flowcept"));
+}
+
 #[test]
 fn nobody_is_there() {
     let (_work, captured) = example();
