@@ -104,7 +104,6 @@ fn flowcept_shares(server: &dyn Lasting, theirs: &Flowcept, listen: &dyn Fn() ->
     assert!(documents >= ours.has(&captured) + 12, "{documents}");
 }
 
-/// Where nobody is, that is what is said, and what was to be sent waits.
 /// RabbitMQ counts messages and no bytes: a reader has many small ones in hand, and few long ones.
 #[test]
 fn rabbitmq_gives_few_that_are_long() {
@@ -162,6 +161,7 @@ fn rabbitmq_gives_few_that_are_long() {
     until("all to be settled", || server.has_settled("flowcept"));
 }
 
+/// Where nobody is, that is what is said, and what was to be sent waits.
 #[test]
 fn nobody_is_there() {
     let (_work, captured) = example();
