@@ -11,7 +11,7 @@ use harness::redis::Server;
 use harness::run::said;
 use nix::sys::signal::Signal;
 
-use crate::queues::{settled, wait_for_lines};
+use crate::queues::{printed, settled, wait_for_lines};
 use crate::sinks::{Keeper, example, ship, shipped};
 
 /// A server whose streams outlive it.
@@ -19,7 +19,8 @@ pub(crate) fn lasting() -> Server {
     Server::start(&["--appendonly", "yes"])
 }
 
-/// What every group has is removed from a stream, with what comes a second later; a key of another kind is told.
+/// What every group has is removed from a stream, with what comes a second later, and a new group begins with what is left; a key of
+/// another kind is told.
 #[test]
 fn a_stream_is_shortened() {
     if !need(&["python", "redis-cli"]) {
@@ -40,6 +41,10 @@ fn a_stream_is_shortened() {
     assert!(left < count, "{left} of {count} are left");
     keeper.stop(Signal::SIGTERM);
     assert_eq!(keeper.counts()["aside"], 0);
+    let left: usize = server.ask(&["xlen", "provenance"]).parse().expect("because it is a number");
+    assert!(left > 0);
+    let (_reader, file) = printed(&[&server.url(), "--stream", "provenance", "--group", "late"]);
+    assert_eq!(wait_for_lines(file.path(), left).len(), left);
     server.ask(&["set", "text", "x"]);
     let refused = ship(&first, &["--to", &server.url(), "--stream", "text"]);
     let told = said(&refused);
