@@ -2,6 +2,8 @@
 //!
 //! A consumer reads a [`Queue`], here what a group has not had yet of a stream. What it has not settled comes again.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use flowcept_agent::keeper::document;
 use flowcept_agent::sinks::Queue;
@@ -12,7 +14,7 @@ fn main() -> Result<()> {
     let [url, stream, group] = &arguments[..] else { anyhow::bail!("usage: tasks URL STREAM GROUP") };
     let mut queue = Group::open(url, stream, group)?;
     loop {
-        let Some(message) = queue.message()? else { continue };
+        let Some(message) = queue.message(Duration::from_secs(1))? else { continue };
         let task = document::decoded(&message).map_err(anyhow::Error::msg)?;
         if task.get("type").is_some_and(|kind| kind == "task") {
             let text = |name| task.get(name).and_then(|v| v.as_str()).with_context(|| format!("a task without {name}"));

@@ -23,6 +23,12 @@ const BATCH: usize = 4 << 20;
 /// Bytes of messages that may wait or be written just now; then no more are read. With what is made of them they take some three
 /// times as much memory.
 const MOST: usize = 16 << 20;
+/// How long nothing has come when what waits is written: others who want the database wait for each time.
+const SILENCE: Duration = Duration::from_millis(100);
+/// The same where many wait; and between two looks whether what was given to the writer is written.
+const BRIEF: Duration = Duration::from_millis(5);
+/// So many messages are worth that they are written.
+const MANY: usize = 100;
 /// Between two looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(10);
 /// Between two attempts.
@@ -137,9 +143,9 @@ impl Keeper<'_> {
     fn listen(&mut self, stopped: &mut dyn FnMut() -> bool, tell: &dyn Fn(&str)) -> Result<bool> {
         let (mut of_queue, mut of_database, mut of_settling) =
             (Trouble::new(tell), Trouble::new(tell), Trouble::new(tell));
-        let (mut look, mut is_written) = (Instant::now(), false);
+        let mut now = Instant::now();
+        let (mut look, mut latest, mut is_written) = (now, now, false);
         loop {
-            let now = Instant::now();
             if now >= look {
                 if stopped() {
                     return Ok(false);
@@ -147,19 +153,17 @@ impl Keeper<'_> {
                 look = now + LOOK;
             }
             let is_full = self.is_full();
-            let mut is_idle = false;
+            let mut has_come = false;
             if !is_full {
-                match self.queue.message() {
+                let wait = if self.writer.is_busy() { BRIEF } else { self.silence() };
+                match self.queue.message(wait) {
                     Ok(message) => {
                         of_queue.is(None);
-                        match message {
-                            Some(message) => {
-                                if self.take(message)? {
-                                    return Ok(true);
-                                }
+                        if let Some(message) = message {
+                            has_come = true;
+                            if self.take(message)? {
+                                return Ok(true);
                             }
-                            // Some queues give no more before they know that what they gave is kept.
-                            None => is_idle = self.queue.keeps(),
                         }
                     }
                     Err(Undelivered::Ever(why)) => bail!("{why}"),
@@ -169,20 +173,23 @@ impl Keeper<'_> {
                     }
                 }
             }
-            let has_nothing_else = is_full || is_idle;
-            if let Some(written) = self.collect(has_nothing_else) {
+            if let Some(written) = self.collect(is_full) {
                 is_written = true;
                 of_database.is(written.err());
             }
-            if has_nothing_else {
+            if is_full {
                 sleep(self.not_before.saturating_duration_since(Instant::now()));
             }
-            let now = Instant::now();
+            now = Instant::now();
+            if has_come {
+                latest = now;
+            }
             if now < self.not_before || self.writer.is_busy() {
                 continue;
             }
             let is_much = self.bytes >= BATCH || self.waiting.len() >= self.together();
-            let is_due = is_idle || now >= self.since + self.buffer.within;
+            let is_silent = self.queue.keeps() && now >= latest + self.silence();
+            let is_due = is_full || is_silent || now >= self.since + self.buffer.within;
             if !self.waiting.is_empty() && (is_much || is_due) {
                 self.give();
             }
@@ -197,14 +204,20 @@ impl Keeper<'_> {
         }
     }
 
-    /// How many are written together, at most: meanwhile the queue gives others.
+    /// How many are written together, at most: meanwhile the queue gives others, where it gives many.
     fn together(&self) -> usize {
-        self.buffer.messages.min(self.queue.most() / 2)
+        self.buffer.messages.min((self.queue.most() / 2).max(MANY))
     }
 
-    /// Whether no more may be read.
+    /// How long nothing has come when what waits is written.
+    fn silence(&self) -> Duration {
+        if self.waiting.len() < MANY { SILENCE } else { BRIEF }
+    }
+
+    /// Whether no more may be read, or none is given before some are settled.
     fn is_full(&self) -> bool {
-        self.bytes + self.writing.map_or(0, |(_, bytes)| bytes) >= MOST
+        let bytes = self.bytes + self.writing.map_or(0, |(_, bytes)| bytes);
+        bytes >= MOST || self.came - self.settled >= self.queue.most() as u64
     }
 
     /// Takes what a queue that keeps nothing has given already: nobody else gets it.
@@ -215,7 +228,7 @@ impl Keeper<'_> {
             if self.is_full() && self.write().is_err() {
                 break;
             }
-            match self.queue.message() {
+            match self.queue.message(SILENCE) {
                 Ok(Some(message)) => {
                     if self.take(message)? {
                         break;
@@ -390,6 +403,9 @@ mod tests {
     struct Feed {
         given: usize,
         all: usize,
+        /// That it gives before some are settled.
+        most: usize,
+        keeps: bool,
         settled: usize,
         turn: usize,
         luck: Luck,
@@ -402,8 +418,8 @@ mod tests {
             "feed"
         }
 
-        fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered> {
-            if fails(&mut self.turn, self.luck.queue) {
+        fn message(&mut self, _wait: Duration) -> Result<Option<Vec<u8>>, Undelivered> {
+            if self.given - self.settled >= self.most || fails(&mut self.turn, self.luck.queue) {
                 return Ok(None);
             }
             if self.given == self.all {
@@ -433,8 +449,12 @@ mod tests {
             Ok(())
         }
 
+        fn most(&self) -> usize {
+            self.most
+        }
+
         fn keeps(&self) -> bool {
-            true
+            self.keeps
         }
     }
 
@@ -461,17 +481,26 @@ mod tests {
         }
     }
 
+    /// It does not take as many.
+    const LOOKS: usize = 1000;
     const FINE: Luck = Luck { queue: 0, settling: 0, database: 0 };
 
-    fn feed(all: usize, luck: Luck) -> Feed {
-        Feed { given: 0, all, settled: 0, turn: 0, luck, has: Arc::default(), is_empty: Arc::default() }
+    fn feed(all: usize, most: usize, keeps: bool, luck: Luck) -> Feed {
+        Feed { given: 0, all, most, keeps, settled: 0, turn: 0, luck, has: Arc::default(), is_empty: Arc::default() }
     }
 
     /// Keeps all that a feed has.
     fn kept(feed: &mut Feed, aside: &Path, messages: usize) -> Result<Counts> {
         let (has, luck, is_empty) = (feed.has.clone(), feed.luck, feed.is_empty.clone());
-        let buffer = Buffer { within: Duration::from_millis(1), messages, drops_empty: false };
-        let mut stopped = || is_empty.load(Ordering::Relaxed);
+        // Where it gives no more, nothing else is waited for.
+        let within = Duration::from_millis(if feed.most == usize::MAX { 1 } else { 3_600_000 });
+        let buffer = Buffer { within, messages, drops_empty: false };
+        let mut looks = 0;
+        let mut stopped = || {
+            looks += 1;
+            assert!(looks < LOOKS, "it waits for what never comes");
+            is_empty.load(Ordering::Relaxed)
+        };
         let patience = Duration::from_secs(60);
         let mut database = Shaky { turn: 0, luck, has };
         keep(feed, &mut database, &mut Quarantine::new(aside), buffer, patience, &mut stopped, &|_| {})
@@ -481,7 +510,7 @@ mod tests {
     fn what_cannot_be_set_aside_stays_in_the_queue() {
         let file = tempfile::NamedTempFile::new().expect("because tests may write temporary files");
         // The first is poison, and a file lies in the way of the folder.
-        let mut feed = feed(20, FINE);
+        let mut feed = feed(20, usize::MAX, true, FINE);
         assert!(kept(&mut feed, file.path(), 10).is_err());
         assert_eq!(feed.settled, 0);
     }
@@ -494,11 +523,13 @@ mod tests {
         fn nothing_is_settled_before_it_is_kept(
             all in 0_usize..300,
             messages in 1_usize..50,
+            most in prop_oneof![Just(usize::MAX), Just(1), 2_usize..20],
+            keeps in any::<bool>(),
             (queue, settling, database) in (0_usize..9, prop_oneof![Just(0), 3_usize..9], prop_oneof![Just(0), 2_usize..5]),
         ) {
             prop_assume!(queue != 1);
             let luck = Luck { queue, settling, database };
-            let mut feed = feed(all, luck);
+            let mut feed = feed(all, most, keeps, luck);
             let aside = tempfile::tempdir().expect("because tests may write temporary files");
             let counts = kept(&mut feed, aside.path(), messages).expect("because all comes right in the end");
             prop_assert_eq!(feed.settled, all);

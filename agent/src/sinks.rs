@@ -11,6 +11,7 @@ pub mod redis;
 pub mod table;
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::Value;
@@ -42,13 +43,13 @@ pub trait Queue {
     /// What it is called, for people: without user and password.
     fn place(&self) -> &str;
 
-    /// The next message; none where none came for a while, or where it gives no more before some are settled. It connects where it has to.
-    fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered>;
+    /// The next message, for which it waits so long at most, and some seconds at most; none where none came. It connects where it has to.
+    fn message(&mut self, wait: Duration) -> Result<Option<Vec<u8>>, Undelivered>;
 
     /// Says that the oldest so many of the messages that are not settled have been kept somewhere.
     fn settle(&mut self, count: usize) -> Result<(), Undelivered>;
 
-    /// How many it gives before some of them are settled, at most.
+    /// How many it gives before some of them are settled, at most: then none comes.
     fn most(&self) -> usize {
         usize::MAX
     }

@@ -35,6 +35,8 @@ const TOGETHER: usize = 200;
 const SECRET: &str = "correct-horse";
 /// How long a batch is attempted.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a message is waited for before there is said to be none.
+const WAIT: Duration = Duration::from_millis(100);
 /// Documents that are made before they are sent: with telemetry, some 1.3 GB.
 const MADE: usize = 50_000;
 /// That wait in RabbitMQ at most, as fewer do for Flowcept's consumer: it is slower the more there are (of those with telemetry, 250,000
@@ -174,7 +176,7 @@ fn channel(server: &Server, documents: Documents) -> Result<f64> {
         let reader = scope.spawn(|| {
             let mut subscription = Subscription::open(&server.url(), "interception")?;
             for _ in 0..documents.count {
-                while subscription.message()?.is_none() {}
+                while subscription.message(WAIT)?.is_none() {}
             }
             Ok::<_, anyhow::Error>(())
         });
@@ -203,7 +205,7 @@ fn lasting(server: &dyn Lasting, documents: Documents, binary: &Path) -> Result<
 
 /// A sink of a queue which, from now on, keeps all for our group.
 fn known(server: &dyn Lasting) -> Result<Box<dyn Sink>> {
-    sinks::queue(&server.url(), server.name(), Some("flowcept"))?.message()?;
+    sinks::queue(&server.url(), server.name(), Some("flowcept"))?.message(WAIT)?;
     sinks::sink(&server.url(), server.name())
 }
 

@@ -19,6 +19,8 @@ use serde_json::json;
 use crate::queues::{known, settled};
 use crate::sinks::{Keeper, example, ship, shipped};
 
+/// How long a message is waited for before it is said that there is none.
+const WAIT: Duration = Duration::from_millis(100);
 const SECRET: &str = "c0rrect-h0rse-battery-staple";
 const WRONG: &str = "hunter2-and-more";
 
@@ -124,7 +126,7 @@ fn rabbitmq_gives_few_that_are_long() {
     let mut take = |queue: &mut dyn Queue, most: usize| {
         let (begin, mut nothing) = (came, 0);
         while came - begin < most && nothing < 50 {
-            match queue.message().expect("because it listens") {
+            match queue.message(WAIT).expect("because it listens") {
                 Some(message) => {
                     let task = document::decoded(&message).expect("because it is whole");
                     assert_eq!(task["task_id"], came.to_string());
@@ -136,7 +138,7 @@ fn rabbitmq_gives_few_that_are_long() {
         came - begin
     };
     // From now on it keeps them.
-    assert!(queue.message().expect("because it listens").is_none());
+    assert!(queue.message(WAIT).expect("because it listens").is_none());
     send(9000, 100);
     let in_hand = take(&mut *queue, usize::MAX);
     assert!((5000..7000).contains(&in_hand), "{in_hand}");
@@ -159,6 +161,12 @@ fn rabbitmq_gives_few_that_are_long() {
         rest -= some;
     }
     until("all to be settled", || server.has_settled("flowcept"));
+    // Who does not know yet how long they are.
+    drop(queue);
+    send(300, 59_000);
+    let mut queue = sinks::queue(&server.url(), server.name(), Some("flowcept")).expect("because it is one of ours");
+    assert!(queue.message(Duration::from_secs(10)).expect("because it listens").is_some());
+    assert!(server.given_out() < 100, "{}", server.given_out());
 }
 
 /// Where nobody is, that is what is said, and what was to be sent waits.

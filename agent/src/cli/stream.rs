@@ -3,6 +3,7 @@
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::Value;
@@ -10,6 +11,8 @@ use serde_json::Value;
 use crate::keeper::{PAUSE, Trouble, document};
 use crate::sinks::{self, Name, Undelivered};
 
+/// How long a message is waited for before what was printed is flushed and settled.
+const WAIT: Duration = Duration::from_millis(100);
 /// Lines that are written together where more wait.
 const BATCH: usize = 200;
 
@@ -21,7 +24,7 @@ pub(super) fn stream(from: &str, name: Name<'_>, group: Option<&str>, project: &
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut printed = 0;
     loop {
-        let message = match queue.message() {
+        let message = match queue.message(WAIT) {
             Ok(message) => message,
             Err(Undelivered::Ever(why)) => bail!("{why}"),
             Err(Undelivered::Now(why)) => {

@@ -332,10 +332,10 @@ impl Queue for Group {
         &self.broker.place
     }
 
-    fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered> {
+    fn message(&mut self, wait: Duration) -> Result<Option<Vec<u8>>, Undelivered> {
         self.connected()?;
         let (Some(consumer), broker) = (&self.consumer, &self.broker) else { return Ok(None) };
-        match consumer.poll(TICK) {
+        match consumer.poll(wait) {
             Some(Ok(message)) => {
                 self.given.push_back((message.partition(), message.offset()));
                 Ok(Some(message.payload().unwrap_or_default().to_vec()))

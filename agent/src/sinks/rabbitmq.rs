@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::path::PathBuf;
+use std::task::{self, Poll, Waker};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -31,16 +32,14 @@ use crate::formats::flowcept::packed;
 
 /// To connect, and for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a message is waited for before it is said that there is none.
+/// Between two looks at whether its queues are there.
 const TICK: Duration = Duration::from_millis(100);
 /// Bytes of messages that a reader may have without having settled them. The server counts messages only: so many as that is, by their
 /// mean.
 const AHEAD: usize = 24 << 20;
 /// So many of them at most: of those with telemetry (2.7 kB) a keeper gets a tenth more than with 2000, and no more with 20,000.
 const MOST: usize = 6000;
-/// Their mean before any came: the longest of ours have 60 kB.
-const GUESSED: usize = 12_000;
-/// It is the mean of some so many.
+/// And so many before any came. The mean is that of some so many.
 const LATEST: usize = 64;
 /// How often a message may come again, where a quorum queue loses it after that (20 times is the default of RabbitMQ 4).
 const DELIVERIES: i32 = i32::MAX;
@@ -202,6 +201,8 @@ pub struct Group {
     given: VecDeque<Acker>,
     /// And before those by connections that are gone: these come again.
     lost: usize,
+    /// How many came, through all connections.
+    came: usize,
     /// Mean bytes of the latest messages.
     mean: usize,
 }
@@ -240,7 +241,7 @@ impl Group {
     pub fn open(url: &str, exchange: &str, group: Option<&str>) -> Result<Self> {
         let name = group.map(|group| format!("{exchange}.{group}"));
         let server = Server::open(url, exchange)?;
-        Ok(Self { server, name, open: None, given: VecDeque::new(), lost: 0, mean: GUESSED })
+        Ok(Self { server, name, open: None, given: VecDeque::new(), lost: 0, came: 0, mean: AHEAD / LATEST })
     }
 
     /// How many it may have, by their mean; two, for some are written while others come.
@@ -278,22 +279,25 @@ impl Queue for Group {
         &self.server.place
     }
 
-    fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered> {
+    fn message(&mut self, wait: Duration) -> Result<Option<Vec<u8>>, Undelivered> {
         let (server, ahead) = (&self.server, self.ahead());
         if self.open.is_none() {
             self.open = Some(server.wait(Self::connected(server, self.name.as_deref(), ahead))?);
         }
         let Some(reading) = &mut self.open else { return Ok(None) };
-        if self.given.len() >= reading.ahead && !reading.ends {
-            return Ok(None);
-        }
-        let next = server.runtime.block_on(async { timeout(TICK, reading.consumer.next()).await });
+        // What is here already is taken without the runtime.
+        let next = match reading.consumer.poll_next(&mut task::Context::from_waker(Waker::noop())) {
+            Poll::Ready(next) => Ok(next),
+            Poll::Pending => server.runtime.block_on(async { timeout(wait, reading.consumer.next()).await }),
+        };
         let ended = match next {
             Err(_) => return Ok(None),
             Ok(Some(Ok(delivery))) => {
                 self.given.push_back(delivery.acker);
                 reading.came += 1;
-                self.mean = ((LATEST - 1) * self.mean + delivery.data.len()) / LATEST;
+                self.came += 1;
+                let latest = self.came.min(LATEST);
+                self.mean = ((latest - 1) * self.mean + delivery.data.len()) / latest;
                 if !reading.ends && reading.is_far_from(ahead) {
                     let end = reading.channel.basic_cancel(reading.consumer.tag(), BasicCancelOptions::default());
                     // Where that fails the consumer says so next.
@@ -330,7 +334,8 @@ impl Queue for Group {
     }
 
     fn most(&self) -> usize {
-        self.open.as_ref().map_or_else(|| self.ahead(), |reading| reading.ahead)
+        let reading = self.open.as_ref().filter(|reading| !reading.ends);
+        reading.map_or_else(|| self.ahead(), |reading| reading.ahead)
     }
 
     fn keeps(&self) -> bool {

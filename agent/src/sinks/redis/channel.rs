@@ -164,7 +164,7 @@ pub struct Subscription {
     asked: bool,
 }
 
-/// Between two PINGs where nothing came.
+/// Between two PINGs where nothing came, at most.
 const PAUSE: Duration = Duration::from_millis(20);
 
 impl Subscription {
@@ -179,7 +179,7 @@ impl Queue for Subscription {
         &self.server.place
     }
 
-    fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered> {
+    fn message(&mut self, wait: Duration) -> Result<Option<Vec<u8>>, Undelivered> {
         let (pattern, asked) = (&self.pattern, Cell::new(self.asked));
         let answer = self.server.with(
             |connection| {
@@ -199,7 +199,7 @@ impl Queue for Subscription {
         let message = Msg::from_owned_value(answer);
         self.asked = message.is_some();
         if message.is_none() {
-            sleep(PAUSE);
+            sleep(PAUSE.min(wait));
         }
         Ok(message.map(|message| message.get_payload_bytes().to_vec()))
     }

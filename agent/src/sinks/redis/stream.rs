@@ -17,8 +17,8 @@ use crate::sinks::{Queue, Sink, Undelivered};
 
 /// The field of an entry that has the document.
 const FIELD: &str = "message";
-/// How long the server waits for an entry before it says that there is none.
-const TICK: Duration = Duration::from_millis(100);
+/// How long an entry is waited for, at most: an answer has to come within some seconds.
+const LONGEST: Duration = Duration::from_secs(5);
 /// What another reader has had so long without having settled it is taken over: its reader writes twice a second.
 const ORPHANED: Duration = Duration::from_secs(5);
 /// Between two looks for that, and between two removals.
@@ -92,7 +92,7 @@ impl Group {
     }
 
     /// Reads ahead: what others have left, else what is new.
-    fn read(&mut self) -> Result<(), Undelivered> {
+    fn read(&mut self, wait: Duration) -> Result<(), Undelivered> {
         // What we have is not taken from ourselves.
         let is_young = self.given.front().is_none_or(|(_, since)| since.elapsed() < ORPHANED / 2);
         if is_young && self.asked.is_none() && (self.looking.is_some() || self.looked.elapsed() > HOUSEKEEPING) {
@@ -103,7 +103,7 @@ impl Group {
         }
         let (stream, name, asked, ahead) = (&self.stream, &self.name, self.asked.take(), &mut self.ahead);
         let mut read = redis::cmd("XREADGROUP");
-        read.arg("GROUP").arg(name).arg(&self.reader).arg("COUNT").arg(TOGETHER).arg("BLOCK").arg(millis(TICK));
+        read.arg("GROUP").arg(name).arg(&self.reader).arg("COUNT").arg(TOGETHER).arg("BLOCK").arg(block(wait));
         let read = read.arg("STREAMS").arg(stream).arg(">").get_packed_command();
         let ask = |connection: &mut Connection| {
             connection.send_packed_command(&read).map(|()| Instant::now()).map_err(failed)
@@ -146,9 +146,9 @@ impl Queue for Group {
         &self.server.place
     }
 
-    fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered> {
+    fn message(&mut self, wait: Duration) -> Result<Option<Vec<u8>>, Undelivered> {
         if self.ahead.is_empty() {
-            self.read()?;
+            self.read(wait)?;
         }
         Ok(self.ahead.pop_front().map(|(entry, asked)| {
             let message = document(&entry);
@@ -217,7 +217,7 @@ impl Queue for Tail {
         &self.server.place
     }
 
-    fn message(&mut self) -> Result<Option<Vec<u8>>, Undelivered> {
+    fn message(&mut self, wait: Duration) -> Result<Option<Vec<u8>>, Undelivered> {
         if self.ahead.is_empty() {
             let (stream, last) = (&self.stream, &mut self.last);
             let read = self.server.with(
@@ -238,13 +238,7 @@ impl Queue for Tail {
                         }
                     };
                     let mut read = redis::cmd("XREAD");
-                    read.arg("COUNT")
-                        .arg(TOGETHER)
-                        .arg("BLOCK")
-                        .arg(millis(TICK))
-                        .arg("STREAMS")
-                        .arg(stream)
-                        .arg(since);
+                    read.arg("COUNT").arg(TOGETHER).arg("BLOCK").arg(block(wait)).arg("STREAMS").arg(stream).arg(since);
                     read.query::<Option<StreamReadReply>>(connection).map_err(failed)
                 },
             )?;
@@ -300,6 +294,11 @@ fn after(connection: &mut Connection, stream: &str, mut last: String) -> Result<
             None => return Ok(count),
         }
     }
+}
+
+/// As the server takes it: with none it would wait for ever.
+fn block(wait: Duration) -> u64 {
+    millis(wait.min(LONGEST)).max(1)
 }
 
 fn millis(time: Duration) -> u64 {
