@@ -188,7 +188,8 @@ impl Keeper<'_> {
                 continue;
             }
             let is_much = self.bytes >= BATCH || self.waiting.len() >= self.together();
-            let is_silent = now >= latest + self.silence();
+            // From a queue that keeps nothing it writes as often as the settings say.
+            let is_silent = self.queue.keeps() && now >= latest + self.silence();
             let is_due = is_full || is_silent || now >= self.since + self.buffer.within;
             if !self.waiting.is_empty() && (is_much || is_due) {
                 self.give();
