@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use flowcept_agent::sinks::{Name, queue};
 use harness::flowcept::Flowcept;
 use harness::host::{binary, need, root};
 use harness::redis::Server;
@@ -103,6 +104,22 @@ fn a_keeper_needs_few_rights() {
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(said(&output).contains("it does not allow this to the user"), "{}", said(&output));
     assert!(!said(&output).contains("few-rights"), "{}", said(&output));
+}
+
+/// However short or long an entry is to be waited for: where none comes, that is no error.
+#[test]
+fn nothing_is_waited_for_too_long() {
+    if !need(&["redis-cli"]) {
+        return;
+    }
+    let server = lasting();
+    let name = Name { channel: "interception", stream: Some("provenance") };
+    for group in [Some("flowcept"), None] {
+        let mut queue = queue(&server.url(), name, group).expect("because it is one of ours");
+        for wait in [Duration::ZERO, Duration::from_secs(3600)] {
+            assert!(queue.message(wait).expect("because it listens").is_none(), "{group:?} {wait:?}");
+        }
+    }
 }
 
 /// The consumers that are given as examples get every task once, in Python, shell and Rust.

@@ -436,6 +436,21 @@ mod tests {
         }
     }
 
+    /// Wherever in it something stands that is escaped.
+    #[test]
+    fn text_is_written_as_others_write_it() {
+        for length in 0..30 {
+            for (place, odd) in (0..length).flat_map(|place| (0..=127_u8).map(move |odd| (place, odd))) {
+                let mut text = vec![b'a'; length];
+                text[place] = odd;
+                let mut out = Vec::new();
+                assert!(quoted(&mut out, &text));
+                let wanted = json!(String::from_utf8(text).expect("because it is ASCII")).to_string();
+                assert_eq!(String::from_utf8_lossy(&out), wanted);
+            }
+        }
+    }
+
     #[test]
     fn what_is_late_adds_what_is_not_there() {
         let begin = json!({"type": "task", "task_id": "t", "status": "RUNNING", "activity_id": "begin", "hostname": "h",
